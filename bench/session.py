@@ -1,0 +1,86 @@
+"""A network in one process: compiled, and then the client and the server of one prediction."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+import hec
+from models import Model, Samples
+
+Array = NDArray[np.float64]
+Result = TypeVar("Result")
+
+
+def timed(action: Callable[[], Result]) -> tuple[Result, float]:
+    """Return what `action` returns, and its seconds by the wall clock."""
+    start = time.perf_counter()
+    result = action()
+    return result, time.perf_counter() - start
+
+
+def compile_model(
+    model: Model, folder: Path, samples: Samples, backend: str
+) -> tuple[hec.Plan, float]:
+    """Return the plan and the seconds of compiling it, with the samples meant for calibration."""
+    target = hec.Target(backend=backend)
+    path = folder / "models" / model.path
+    return timed(lambda: hec.compile(path, calibration=samples.calibration, target=target))
+
+
+def clear_outputs(path: Path, samples: NDArray[np.float32]) -> Array:
+    """Return onnxruntime's first output, (samples, elements)."""
+    onnxruntime.set_default_logger_severity(3)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    first = session.get_inputs()[0]
+    batch = 1 if isinstance(first.shape[0], int) else len(samples)
+    parts = [
+        session.run(None, {first.name: samples[start : start + batch]})[0]
+        for start in range(0, len(samples), batch)
+    ]
+    return as_matrix(np.concatenate(parts), len(samples))
+
+
+def as_matrix(value: Any, samples: int) -> Array:
+    """Return an output, or the first of several, as (samples, elements)."""
+    if isinstance(value, Mapping):
+        value = next(iter(value.values()))
+    return np.asarray(value, np.float64).reshape(samples, -1)
+
+
+def agreement(outputs: Array, clear: Array) -> float:
+    """Return the share of samples whose largest output is the same."""
+    return float((outputs.argmax(axis=1) == clear.argmax(axis=1)).mean())
+
+
+def stored_bytes(value: Any) -> float | None:
+    """Return the size of the file that keys or an encrypted message are saved to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stored"
+        value.save(path)
+        return float(path.stat().st_size)
+
+
+def peak_bytes() -> float:
+    """Return the most memory that this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def parameters(plan: hec.Plan) -> dict[str, float]:
+    """Return ring degree, levels and modulus bits of the plan."""
+    chosen = plan.client.parameters
+    return {
+        "ring_degree": chosen.ring_degree,
+        "levels": len(chosen.primes) - 1,
+        "modulus_bits": chosen.modulus_bits,
+    }

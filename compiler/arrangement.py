@@ -1,0 +1,123 @@
+"""Candidate layouts of a tensor: which slot address bit holds which bit of which index.
+
+A tensor is seen as (channels, rows, columns). Padding each axis to a power of two, a layout that
+gives every index bit a place among the address bits covers row-major, multiplexed (pixel shuffle)
+and interleaved packings alike, and a strided convolution keeps pixels where they are by taking
+its input's places and leaving the lowest ones to channels.
+
+Source: Lee et al., "Low-Complexity Deep Convolutional Neural Networks on FHE Using Multiplexed
+Parallel Convolutions" (ICML 2022); Ebel et al., "Orion" (ASPLOS 2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from hec.compiler.layout import Layout, at, ceil_power_of_two
+from hec.compiler.tensor_ir import Shape
+
+Places = tuple[int, ...]  # address bit of each index bit, lowest first
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """A layout, and the places of its index bits where it has any."""
+
+    layout: Layout
+    shape: tuple[int, int, int]
+    places: tuple[Places, Places, Places] | None  # channels, rows, columns
+
+    @property
+    def pixels(self) -> int:
+        """Slots that lie below the channel bits: the width of one channel, or 1."""
+        if self.places is None:
+            return 1
+        channels, rows, columns = self.places
+        lowest = min(channels, default=0)
+        inner = len(rows) + len(columns)
+        return 1 << inner if lowest >= inner else 1
+
+
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """Return (channels, rows, columns) of a tensor whose first axis is the batch."""
+    if len(shape) <= 2:
+        return (prod(shape), 1, 1)
+    if len(shape) == 3:
+        return (shape[0] * shape[1], 1, shape[2])
+    return (prod(shape[:-2]), shape[-2], shape[-1])
+
+
+def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arrangement]:
+    """Return the layouts worth trying for a tensor, given that of the tensor it comes from."""
+    image = image_shape(shape)
+    found = [_dense(image, slots), _standard(image, slots)]
+    if source is not None and source.places is not None:
+        aligned = _aligned(image, source, slots)
+        found += [] if aligned is None else [aligned]
+    unique: list[Arrangement] = []
+    for candidate in found:
+        if not any(_same(candidate.layout, other.layout) for other in unique):
+            unique.append(candidate)
+    return unique
+
+
+def _same(left: Layout, right: Layout) -> bool:
+    return np.array_equal(left.elements, right.elements)
+
+
+def _dense(image: tuple[int, int, int], slots: int) -> Arrangement:
+    count = prod(image)
+    period = min(slots, ceil_power_of_two(count))
+    return Arrangement(at(np.arange(count), period, slots), image, None)
+
+
+def _standard(image: tuple[int, int, int], slots: int) -> Arrangement:
+    c, h, w = (_bits(axis) for axis in image)
+    places = (_run(w + h, c), _run(w, h), _run(0, w))
+    return _placed(image, places, slots)
+
+
+def _aligned(
+    image: tuple[int, int, int], source: Arrangement, slots: int
+) -> Arrangement | None:
+    """Keep every pixel where the source has it; channels take the places that are left."""
+    if source.places is None:
+        return None
+    rows = _strided(source.places[1], source.shape[1], image[1])
+    columns = _strided(source.places[2], source.shape[2], image[2])
+    if rows is None or columns is None:
+        return None
+    taken = {*rows, *columns}
+    free = [place for place in range(64) if place not in taken]
+    return _placed(image, (tuple(free[: _bits(image[0])]), rows, columns), slots)
+
+
+def _strided(places: Places, before: int, after: int) -> Places | None:
+    """Return the places of an axis that was cut from `before` to `after` by a power of two."""
+    skipped = max(0, round(np.log2(before / after)))
+    kept = places[skipped : skipped + _bits(after)]
+    return kept if len(kept) == _bits(after) else None
+
+
+def _placed(
+    image: tuple[int, int, int], places: tuple[Places, Places, Places], slots: int
+) -> Arrangement:
+    position = np.zeros(image, np.int64)
+    for axis, bits in enumerate(places):
+        index = np.arange(image[axis]).reshape([-1 if a == axis else 1 for a in range(3)])
+        for bit, place in enumerate(bits):
+            position += ((index >> bit) & 1) << place
+    highest = max((place for bits in places for place in bits), default=-1)
+    period = min(slots, 1 << (highest + 1))
+    return Arrangement(at(position.reshape(-1), period, slots), image, places)
+
+
+def _bits(count: int) -> int:
+    return ceil_power_of_two(count).bit_length() - 1
+
+
+def _run(start: int, length: int) -> Places:
+    return tuple(range(start, start + length))

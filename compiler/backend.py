@@ -1,0 +1,55 @@
+"""What a backend must offer: the primitive steps of CKKS on single ciphertexts."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ciphertext = TypeVar("Ciphertext")
+Plaintext = TypeVar("Plaintext")
+
+
+class Backend(Protocol[Ciphertext, Plaintext]):
+    """Evaluate on ciphertexts; operands are never changed."""
+
+    def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Plaintext:
+        """Encode (slots,) values for use with a ciphertext at `level`."""
+        ...
+
+    def rotate(self, x: Ciphertext, steps: int) -> Ciphertext:
+        """Rotate the slots left: result[s] = x[(s + steps) mod slots]."""
+        ...
+
+    def multiply_plain(self, x: Ciphertext, y: Plaintext) -> Ciphertext:
+        """Multiply slotwise; scales multiply; not rescaled."""
+        ...
+
+    def add_plain(self, x: Ciphertext, y: Plaintext) -> Ciphertext:
+        """Add slotwise; levels and scales must be equal."""
+        ...
+
+    def add(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
+        """Add slotwise; levels and scales must be equal."""
+        ...
+
+    def multiply(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
+        """Multiply slotwise and relinearize; not rescaled; a square when x is y."""
+        ...
+
+    def rescale(self, x: Ciphertext) -> Ciphertext:
+        """Divide by the last prime: level - 1."""
+        ...
+
+    def mod_switch(self, x: Ciphertext, level: int) -> Ciphertext:
+        """Drop primes until `level`; the scale stays."""
+        ...
+
+    def level(self, x: Ciphertext) -> int:
+        """Return the rescalings left."""
+        ...
+
+    def scale(self, x: Ciphertext) -> float:
+        """Return the factor by which slots are multiplied inside."""
+        ...

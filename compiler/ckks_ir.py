@@ -1,0 +1,191 @@
+"""Program: what the server computes, as a flat list of CKKS operations on vectors of ciphertexts.
+
+An operand is the position of an earlier instruction. The type of a value (level, scale, number of
+ciphertexts) is computed by `infer_types`, never stored. Level counts the rescalings left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+from typing import TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from hec.compiler.layout import Layout
+
+
+@dataclass(frozen=True)
+class EncryptionParameters:
+    """The CKKS instance: ring degree N, and the primes of the modulus chain."""
+
+    ring_degree: int
+    primes: tuple[int, ...]  # primes[0] stays at level 0; a rescale at level l drops primes[l]
+    special_prime: int  # used inside key switching only
+    security: int  # bits
+
+    @property
+    def slots(self) -> int:
+        """Real numbers that one ciphertext holds."""
+        return self.ring_degree // 2
+
+    @property
+    def top_level(self) -> int:
+        """Rescalings that a fresh ciphertext at the top has left."""
+        return len(self.primes) - 1
+
+    @property
+    def modulus_bits(self) -> float:
+        """log2 of the whole modulus, special prime included: what security depends on."""
+        return sum(log2(prime) for prime in (*self.primes, self.special_prime))
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalMatrix:
+    """A block matrix by its non-zero generalized diagonals.
+
+    Output block o is y_o[s] = sum over its diagonals of values[s mod period] * x_i[s + shift],
+    slots counted modulo `slots`.
+    """
+
+    slots: int  # of one ciphertext
+    out_blocks: int
+    in_blocks: int
+    index: NDArray[np.int32]  # (diagonals, 3): output block o, input block i, shift
+    values: sp.csr_array  # (diagonals, period), float32; period divides slots
+
+    @property
+    def period(self) -> int:
+        """Slots after which every diagonal repeats."""
+        return int(self.values.shape[1])
+
+    def diagonal(self, row: int) -> NDArray[np.float64]:
+        """Return the (slots,) values of the diagonal in `index[row]`."""
+        dense = np.zeros(self.period)
+        start, stop = self.values.indptr[row], self.values.indptr[row + 1]
+        dense[self.values.indices[start:stop]] = self.values.data[start:stop]
+        return np.tile(dense, self.slots // self.period)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A tensor that the client packs by `layout` and encrypts at (level, scale)."""
+
+    name: str
+    layout: Layout
+    level: int
+    scale: float
+    divisor: float  # the client divides the tensor by this, so that the slots lie in [-1, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTransform:
+    """matrix @ operand, by baby-step giant-step: shift = giant * baby_step + baby."""
+
+    operand: int
+    matrix: DiagonalMatrix
+    baby_step: int  # babies lie in [baby_start, baby_start + baby_step)
+    baby_start: int
+    plain_scale: float  # scale at which the diagonals are encoded
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RotateSum:
+    """For each of `steps` in turn: x = x + rotate(x, step)."""
+
+    operand: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AddPlain:
+    """Add a known vector, encoded at the operand's own level and scale."""
+
+    operand: int
+    values: NDArray[np.float64]  # (blocks, slots)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Sum of two values of one level, one scale, one number of ciphertexts."""
+
+    left: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """Slotwise product, relinearized; scales multiply; a square when both operands are one."""
+
+    left: int
+    right: int
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """A Chebyshev series on every slot (in [-1, 1]); expanded by `kernels.polynomial`."""
+
+    operand: int
+    coefficients: NDArray[np.float64]  # (degree + 1,), or (degree + 1, blocks, slots)
+    scale: float  # of the result
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Divide by the last prime of the modulus: level - 1, scale / prime."""
+
+    operand: int
+
+
+@dataclass(frozen=True)
+class ModSwitch:
+    """Drop primes down to `level`, keeping the scale."""
+
+    operand: int
+    level: int
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """A value that the client decrypts, unpacks by `layout`, and multiplies by `factor`."""
+
+    operand: int
+    name: str
+    layout: Layout
+    factor: float
+
+
+Instruction: TypeAlias = (
+    Input
+    | LinearTransform
+    | RotateSum
+    | AddPlain
+    | Add
+    | Multiply
+    | Polynomial
+    | Rescale
+    | ModSwitch
+    | Output
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Instructions in order of execution, and the parameters under which they make sense."""
+
+    parameters: EncryptionParameters
+    instructions: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """What every value of a Program is: `blocks` ciphertexts of one level and one scale."""
+
+    level: int
+    scale: float
+    blocks: int

@@ -1,0 +1,184 @@
+"""Turn a sparse matrix between two layouts into generalized diagonals, by index arithmetic.
+
+Every non-zero (row, column) becomes a term: it sits in one slot of one diagonal, whose shift leads
+from that slot to a copy of the column's element. The slot need not be the row's own: any slot that
+is the row's modulo `fold` will do, because a rotate-and-sum over multiples of `fold` follows. That
+freedom is what makes short matrices cheap.
+
+Source: Halevi and Shoup, "Algorithms in HElib" (diagonals); Juvekar et al., "GAZELLE" (folding);
+Brutzkus et al., "Low Latency Privacy Preserving Inference" (stacked copies).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from hec.compiler.ckks_ir import DiagonalMatrix
+from hec.compiler.layout import UNUSED, Layout, ceil_power_of_two
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """The non-zeros of a matrix, each with its place among the diagonals; arrays of one length."""
+
+    out_block: Indices
+    in_block: Indices
+    shift: Indices
+    slot: Indices  # in [0, period)
+    period: int
+
+
+@dataclass(frozen=True, eq=False)
+class Supports:
+    """Which columns the rows of a matrix read, by the pixel in which the result has the row.
+
+    Rows sit at u * width + v of their ciphertext: u is the channel, v < width the pixel.
+    """
+
+    matrix: sp.csr_array
+    result: Layout
+    width: int
+    start: Indices  # (width + 1,): where the columns of each pixel begin in `columns`
+    columns: Indices  # sorted within each pixel
+
+    @property
+    def most(self) -> int:
+        """Columns of the pixel that has the most."""
+        return int(np.diff(self.start).max(initial=1))
+
+    def rank(self, pixel: Indices, column: Indices) -> Indices:
+        """Return the place of each column among those of its pixel."""
+        count = self.matrix.shape[1]
+        keys = np.repeat(np.arange(self.width), np.diff(self.start)) * count + self.columns
+        return np.searchsorted(keys, pixel * count + column) - self.start[pixel]
+
+
+def supports(matrix: sp.csr_array, result: Layout, width: int) -> Supports:
+    """Return the columns that each pixel's rows read; `width` is a power of two."""
+    row, column = _coordinates(matrix)
+    pixel = result.first_slots()[row] % width
+    keys = np.unique(pixel * matrix.shape[1] + column)
+    pixels, columns = np.divmod(keys, matrix.shape[1])
+    return Supports(matrix, result, width, np.searchsorted(pixels, np.arange(width + 1)), columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """The client's arrangement of an input for the matrix that reads it first.
+
+    Slot (j, u, v) of ciphertext c holds, of the columns that pixel v reads, the one of rank
+    (c * copies + j) * rotations + u mod rotations, so that `rotations` shifts by multiples of the
+    width meet them all; copies j lie one period of the result apart, and are summed afterwards.
+    The arrangement repeats every `span` slots.
+    """
+
+    supports: Supports
+    span: int
+
+    @property
+    def period(self) -> int:
+        """Slots after which the result repeats."""
+        return self.supports.result.period
+
+    @property
+    def copies(self) -> int:
+        """Periods of the result in the span."""
+        return self.span // self.period
+
+    @property
+    def rotations(self) -> int:
+        """Shifts of one ciphertext, the zero shift included."""
+        channels = self.period // self.supports.width
+        return min(channels, ceil_power_of_two(-(-self.supports.most // self.copies)))
+
+    @property
+    def ciphertexts(self) -> int:
+        """Ciphertexts that the client sends."""
+        return -(-self.supports.most // (self.copies * self.rotations))
+
+    def index(self) -> NDArray[np.int32]:
+        """Return the (out block, in block, shift) of the diagonals that `terms` will fill."""
+        blocks = np.arange(self.supports.result.blocks)
+        inputs, shifts = np.arange(self.ciphertexts), np.arange(self.rotations)
+        mesh = np.meshgrid(blocks, inputs, shifts * self.supports.width, indexing="ij")
+        return np.stack([axis.reshape(-1) for axis in mesh], axis=1).astype(np.int32)
+
+    def layout(self) -> Layout:
+        """Return the input's layout."""
+        start, width, rotations = self.supports.start, self.supports.width, self.rotations
+        pixels = np.repeat(np.arange(width), np.diff(start))
+        rank = np.arange(self.supports.columns.size) - start[pixels]
+        channels = self.period // width
+        shape = (self.ciphertexts, self.copies, channels // rotations, rotations, width)
+        elements = np.full(shape, UNUSED, np.int32)
+        block, copy, residue = self._place(rank)
+        elements[block, copy, :, residue, pixels] = self.supports.columns[:, None]
+        slots = self.supports.result.slots
+        return Layout(np.tile(elements.reshape(self.ciphertexts, -1), (1, slots // self.span)))
+
+    def terms(self, width: int) -> Terms:
+        """Place the non-zeros; the sums that follow run over `width` >= span slots."""
+        matrix, result, slots = self.supports.matrix, self.supports.result, self.supports.result.slots
+        row, column = _coordinates(matrix)
+        position = result.first_slots()[row]
+        goal = position % slots
+        channel, pixel = np.divmod(goal, self.supports.width)
+        in_block, copy, residue = self._place(self.supports.rank(pixel, column))
+        steps = (residue - channel) % self.rotations
+        wraps = (channel + steps) * self.supports.width >= self.period
+        slot = goal + self.period * ((copy - wraps) % self.copies)
+        return Terms(position // slots, in_block, steps * self.supports.width, slot, width)
+
+    def _place(self, rank: Indices) -> tuple[Indices, Indices, Indices]:
+        """Return ciphertext, copy and channel residue of each rank."""
+        block, rest = np.divmod(rank, self.copies * self.rotations)
+        copy, residue = np.divmod(rest, self.rotations)
+        return block, copy, residue
+
+
+def periodic_terms(
+    matrix: sp.csr_array, source: Layout, target: Layout, width: int
+) -> Terms:
+    """Place the non-zeros of `matrix`, whose rows are summed over `width` slots.
+
+    `width` is at least the period of either layout (and the slots, where a tensor takes several
+    ciphertexts). Shifts are the smallest in absolute value.
+    """
+    slots, fold, repeat = source.slots, target.period, source.period
+    row, column = _coordinates(matrix)
+    start, goal = source.first_slots()[column], target.first_slots()[row]
+    step = min(fold, repeat)
+    shift = (start - goal + step // 2) % step - step // 2
+    if repeat > fold:
+        slot = (start % slots - shift) % repeat
+    else:
+        slot = goal % slots
+    return Terms(goal // slots, start // slots, shift, slot % width, width)
+
+
+def diagonal_matrix(
+    terms: Terms, matrix: sp.csr_array, blocks: tuple[int, int], slots: int
+) -> DiagonalMatrix:
+    """Collect the terms of `matrix` into diagonals; `blocks` counts outputs, then inputs."""
+    out_blocks, in_blocks = blocks
+    span = 2 * slots
+    key = (terms.out_block * in_blocks + terms.in_block) * span + terms.shift + slots
+    keys, row = np.unique(key, return_inverse=True)
+    block, shift = np.divmod(keys, span)
+    index = np.stack([block // in_blocks, block % in_blocks, shift - slots], axis=1)
+    values = sp.csr_array(
+        (matrix.data.astype(np.float32), (row.reshape(-1), terms.slot)),
+        shape=(keys.size, terms.period),
+    )
+    return DiagonalMatrix(slots, out_blocks, in_blocks, index.astype(np.int32), values)
+
+
+def _coordinates(matrix: sp.csr_array) -> tuple[Indices, Indices]:
+    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    return row, matrix.indices.astype(np.int64)

@@ -1,0 +1,66 @@
+"""Evaluate a TensorGraph in numpy on many samples: the exact meaning of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import assert_never
+
+from hec.compiler.tensor_ir import (
+    Activation,
+    Array,
+    Input,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+)
+
+
+def evaluate(graph: TensorGraph, samples: Mapping[str, NDArray[np.floating]]) -> list[Array]:
+    """Return the value of every operation as a (samples, elements) array.
+
+    `samples` maps each input's name to a (samples, elements) array.
+    """
+    values: list[Array] = []
+    for operation in graph.operations:
+        values.append(_value(operation, values, samples))
+    return values
+
+
+def _value(
+    operation: TensorOperation, values: list[Array], samples: Mapping[str, NDArray[np.floating]]
+) -> Array:
+    match operation:
+        case Input():
+            return np.asarray(samples[operation.name], np.float64) / operation.divisor
+        case Linear():
+            total = np.broadcast_to(operation.bias[:, None], (operation.bias.size, _count(samples)))
+            for operand, matrix in zip(operation.operands, operation.matrices, strict=True):
+                total = total + matrix @ values[operand].T
+            return np.ascontiguousarray(total.T)
+        case Multiply():
+            return values[operation.left] * values[operation.right]
+        case Activation():
+            return operation.function(values[operation.operand])
+        case Polynomial():
+            return polynomial(operation, values[operation.operand])
+        case _:
+            assert_never(operation)
+
+
+def polynomial(operation: Polynomial, x: Array) -> Array:
+    """Return the polynomial's values at `x`, a (samples, elements) array."""
+    shared = operation.coefficients.ndim == 1
+    coefficients = operation.coefficients[:, None] if shared else operation.coefficients
+    if operation.basis == "power":
+        return np.polynomial.polynomial.polyval(x, coefficients[:, None, :], tensor=False)
+    return np.polynomial.chebyshev.chebval(x, coefficients[:, None, :], tensor=False)
+
+
+def _count(samples: Mapping[str, NDArray[np.floating]]) -> int:
+    return len(next(iter(samples.values())))

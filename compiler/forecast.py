@@ -1,0 +1,241 @@
+"""Predict a Program's seconds and the error of its outputs, instruction by instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from typing_extensions import assert_never
+
+from hec.compiler import noise
+from hec.compiler.ckks_ir import (
+    Add,
+    AddPlain,
+    DiagonalMatrix,
+    EncryptionParameters,
+    Input,
+    Instruction,
+    LinearTransform,
+    ModSwitch,
+    Multiply,
+    Output,
+    Polynomial,
+    Program,
+    Rescale,
+    RotateSum,
+    ValueType,
+)
+from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.schedule import Split, rotations
+from hec.compiler.typing_rules import infer_types
+
+CONFIDENCE = 4.5  # standard deviations that the promised precision covers
+_GRID = np.linspace(-1.0, 1.0, 65)  # where the slope of a polynomial is averaged
+
+
+@dataclass(frozen=True)
+class KernelSize:
+    """Counts and gains of one matrix under one split."""
+
+    key_switches: int
+    rotates_first: bool  # whether any input is rotated before it is multiplied
+    turns: int  # distinct giant steps
+    power: float  # largest sum of squares in a row: the gain of independent errors
+
+
+class KernelSizes:
+    """The sizes of matrices, computed once each."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, KernelSize] = {}
+        self._kept: list[DiagonalMatrix] = []  # so that no id is used twice
+
+    def __call__(self, instruction: LinearTransform) -> KernelSize:
+        """Return the sizes of the transform."""
+        matrix = instruction.matrix
+        if id(matrix) not in self._known:
+            self._known[id(matrix)] = _measure(instruction)
+            self._kept.append(matrix)
+        return self._known[id(matrix)]
+
+
+def _measure(instruction: LinearTransform) -> KernelSize:
+    matrix = instruction.matrix
+    split = Split(instruction.baby_step, instruction.baby_start)
+    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    return KernelSize(
+        rotations(matrix.index, split, matrix.slots),
+        bool(baby.any()),
+        int(np.unique(giant[giant != 0]).size),
+        _row_power(matrix),
+    )
+
+
+def _row_power(matrix: DiagonalMatrix) -> float:
+    largest = 0.0
+    for block in range(matrix.out_blocks):
+        rows = matrix.values[np.flatnonzero(matrix.index[:, 0] == block)]
+        sums = np.zeros(matrix.period)
+        np.add.at(sums, rows.indices, rows.data.astype(np.float64) ** 2)
+        largest = max(largest, float(sums.max(initial=0.0)))
+    return largest
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the plan will cost and how exact it will be."""
+
+    seconds: tuple[float, ...]  # per instruction
+    deviations: tuple[float, ...]  # standard deviation of every value's error, slots in [-1, 1]
+    output_error: float  # largest error of any output, with `CONFIDENCE`, in output units
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of one prediction, one thread."""
+        return sum(self.seconds)
+
+
+def forecast(
+    program: Program, magnitudes: Sequence[float], sizes: KernelSizes | None = None
+) -> Forecast:
+    """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1]."""
+    sizes = sizes or KernelSizes()
+    types = infer_types(program)
+    seconds, deviations = [], list[float]()
+    for instruction in program.instructions:
+        seconds.append(_seconds(instruction, types, program.parameters, sizes))
+        errors = _Errors(program.parameters, types, deviations, magnitudes, sizes)
+        deviations.append(errors.deviation(instruction))
+    worst = max(
+        (
+            deviations[i.operand] * i.factor
+            for i in program.instructions
+            if isinstance(i, Output)
+        ),
+        default=0.0,
+    )
+    return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst)
+
+
+def _seconds(
+    instruction: Instruction,
+    types: Sequence[ValueType],
+    parameters: EncryptionParameters,
+    sizes: KernelSizes,
+) -> float:
+    counter = CostCounter(parameters.ring_degree, parameters.primes)
+    match instruction:
+        case Input() | Output() | ModSwitch():
+            return 0.0
+        case LinearTransform():
+            limbs = types[instruction.operand].level + 1
+            products = len(instruction.matrix.index)
+            sums = counter.costs.multiply_plain(limbs) + counter.costs.add(limbs)
+            switching = counter.costs.key_switch(limbs) * sizes(instruction).key_switches
+            return switching + products * sums
+        case _:
+            pass
+    operand = instruction.left if isinstance(instruction, Add | Multiply) else instruction.operand
+    value = types[operand]
+    x = Counted(value.level, value.scale)
+    match instruction:
+        case RotateSum():
+            for step in instruction.steps:
+                counter.add(x, counter.rotate(x, step))
+        case AddPlain():
+            counter.add_plain(x, 1.0)
+        case Add():
+            counter.add(x, x)
+        case Multiply():
+            counter.multiply(x, x)
+        case Rescale():
+            counter.rescale(x)
+        case Polynomial():
+            apply_polynomial(x, instruction, 0, counter, parameters.primes, ConstantCache())
+        case _:
+            assert_never(instruction)
+    return counter.seconds * value.blocks
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """The rule of error growth of each instruction."""
+
+    parameters: EncryptionParameters
+    types: Sequence[ValueType]
+    deviations: Sequence[float]
+    magnitudes: Sequence[float]
+    sizes: KernelSizes
+
+    def deviation(self, instruction: Instruction) -> float:
+        degree = self.parameters.ring_degree
+        match instruction:
+            case Input():
+                return noise.encryption(degree) / instruction.scale
+            case LinearTransform():
+                return self._linear(instruction)
+            case RotateSum():
+                variance, switch = self._variance(instruction.operand), self._switch(instruction.operand)
+                for _ in instruction.steps:
+                    variance = 2 * variance + switch
+                return sqrt(variance)
+            case AddPlain():
+                rounding = noise.encoding(degree) / self.types[instruction.operand].scale
+                return sqrt(self._variance(instruction.operand) + rounding**2)
+            case Add():
+                return sqrt(self._variance(instruction.left) + self._variance(instruction.right))
+            case Multiply():
+                return self._product(instruction)
+            case Polynomial():
+                return self._polynomial(instruction)
+            case Rescale():
+                x = self.types[instruction.operand]
+                scale = x.scale / self.parameters.primes[x.level]
+                error = noise.rescaling(degree) / scale
+                return sqrt(self._variance(instruction.operand) + error**2)
+            case ModSwitch() | Output():
+                return self.deviations[instruction.operand]
+            case _:
+                assert_never(instruction)
+
+    def _variance(self, position: int) -> float:
+        return self.deviations[position] ** 2
+
+    def _switch(self, position: int, scale: float | None = None) -> float:
+        """Variance of a key switch of value `position`, at its scale or another."""
+        value = self.types[position]
+        error = noise.key_switching(self.parameters, value.level)
+        return (error / (scale or value.scale)) ** 2
+
+    def _linear(self, instruction: LinearTransform) -> float:
+        x, size = self.types[instruction.operand], self.sizes(instruction)
+        entering = self._variance(instruction.operand)
+        if size.rotates_first:
+            entering += self._switch(instruction.operand)
+        leaving = size.turns * self._switch(instruction.operand, x.scale * instruction.plain_scale)
+        diagonals = len(instruction.matrix.index) / instruction.matrix.out_blocks
+        rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
+        encoded = diagonals * (rounding * self.magnitudes[instruction.operand]) ** 2
+        return sqrt(entering * size.power + leaving + encoded)
+
+    def _product(self, instruction: Multiply) -> float:
+        left, right = instruction.left, instruction.right
+        scale = self.types[left].scale * self.types[right].scale
+        switch = self._switch(left, scale)
+        if left == right:
+            return sqrt(4 * self.magnitudes[left] ** 2 * self._variance(left) + switch)
+        crossed = self.magnitudes[left] ** 2 * self._variance(right)
+        return sqrt(crossed + self.magnitudes[right] ** 2 * self._variance(left) + switch)
+
+    def _polynomial(self, instruction: Polynomial) -> float:
+        """The mean slope times the error that enters, and a rounding per level, weighted."""
+        coefficients = instruction.coefficients.reshape(len(instruction.coefficients), -1)
+        slope = np.polynomial.chebyshev.chebder(coefficients)
+        slopes = np.polynomial.chebyshev.chebval(_GRID, slope)
+        steepness = float(np.sqrt((slopes**2).mean(axis=-1)).max())
+        error = noise.rescaling(self.parameters.ring_degree) / instruction.scale
+        weight = 2 * float(np.abs(coefficients).sum(axis=0).max()) + 1
+        return sqrt(steepness**2 * self._variance(instruction.operand) + (weight * error) ** 2)

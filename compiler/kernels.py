@@ -1,0 +1,243 @@
+"""Expand the big operations of a Program into primitive steps over any backend.
+
+The same expansion runs on ciphertexts, in the clear, and on the counters of the cost model, so that
+what is priced, simulated and executed is one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Generic, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hec.compiler.backend import Backend, Ciphertext, Plaintext
+from hec.compiler.ckks_ir import LinearTransform, Polynomial
+from hec.compiler.schedule import Split
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Step(Generic[Plaintext]):
+    """One diagonal: multiply input block `block`, rotated by `baby`, by `diagonal`."""
+
+    block: int
+    baby: int
+    diagonal: Plaintext
+
+
+@dataclass(frozen=True)
+class EncodedLinear(Generic[Plaintext]):
+    """A LinearTransform with its diagonals encoded, ready to run."""
+
+    giants: tuple[dict[int, list[Step[Plaintext]]], ...]  # per output block: giant -> its steps
+
+
+@runtime_checkable
+class FusesLinear(Protocol[Ciphertext]):
+    """A backend with a path of its own for whole matrices."""
+
+    def linear_kernel(
+        self, instruction: LinearTransform, level: int
+    ) -> Callable[[list[Ciphertext]], list[Ciphertext]]:
+        """Return the function from the operand's blocks to the result's."""
+        ...
+
+
+def linear_kernel(
+    instruction: LinearTransform, backend: Backend[Ciphertext, Plaintext], level: int
+) -> Callable[[list[Ciphertext]], list[Ciphertext]]:
+    """Return the transform of an operand at `level`, its plaintexts encoded once."""
+    if isinstance(backend, FusesLinear):
+        return backend.linear_kernel(instruction, level)
+    encoded = encode_linear(instruction, backend, level)
+    return lambda blocks: apply_linear(blocks, encoded, backend)
+
+
+def rotation_steps(instruction: LinearTransform) -> set[int]:
+    """Return the rotations (in [1, slots)) that the transform makes."""
+    split = Split(instruction.baby_step, instruction.baby_start)
+    giant, baby = split.apply(instruction.matrix.index[:, 2].astype(np.int64))
+    steps = np.concatenate([giant, baby]) % instruction.matrix.slots
+    return set(steps.tolist()) - {0}
+
+
+def encode_linear(
+    instruction: LinearTransform, backend: Backend[Ciphertext, Plaintext], level: int
+) -> EncodedLinear[Plaintext]:
+    """Encode every diagonal for an operand at `level`."""
+    matrix = instruction.matrix
+    split = Split(instruction.baby_step, instruction.baby_start)
+    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    giants: tuple[dict[int, list[Step[Plaintext]]], ...]
+    giants = tuple({} for _ in range(matrix.out_blocks))
+    for row, (out_block, in_block, _) in enumerate(matrix.index.tolist()):
+        turn = int(giant[row]) % matrix.slots
+        values = np.roll(matrix.diagonal(row), turn)
+        plain = backend.encode(_visible(values, instruction.plain_scale), level, instruction.plain_scale)
+        step = Step(in_block, int(baby[row]) % matrix.slots, plain)
+        giants[out_block].setdefault(turn, []).append(step)
+    return EncodedLinear(giants)
+
+
+def _visible(values: Array, scale: float) -> Array:
+    """Return `values`, or the smallest constant where they would all be encoded as zero.
+
+    A ciphertext times an exact zero is no longer encrypted, and SEAL refuses it.
+    """
+    return values if np.abs(values).mean() * scale >= 1 else np.full_like(values, 1 / scale) + values
+
+
+def apply_linear(
+    blocks: list[Ciphertext],
+    encoded: EncodedLinear[Plaintext],
+    backend: Backend[Ciphertext, Plaintext],
+) -> list[Ciphertext]:
+    """Return the blocks of matrix @ operand, not rescaled."""
+    babies: dict[tuple[int, int], Ciphertext] = {}
+
+    def rotated(block: int, steps: int) -> Ciphertext:
+        if steps == 0:
+            return blocks[block]
+        if (block, steps) not in babies:
+            babies[block, steps] = backend.rotate(blocks[block], steps)
+        return babies[block, steps]
+
+    def inner(steps: list[Step[Plaintext]]) -> Ciphertext:
+        return _sum(
+            (backend.multiply_plain(rotated(s.block, s.baby), s.diagonal) for s in steps), backend
+        )
+
+    return [
+        _sum(
+            (backend.rotate(inner(steps), turn) if turn else inner(steps) for turn, steps in giants.items()),
+            backend,
+        )
+        for giants in encoded.giants
+    ]
+
+
+def apply_rotate_sum(
+    x: Ciphertext, steps: Iterable[int], backend: Backend[Ciphertext, Plaintext]
+) -> Ciphertext:
+    """Return x + rotate(x, step), for each step in turn."""
+    for step in steps:
+        x = backend.add(x, backend.rotate(x, step))
+    return x
+
+
+@dataclass
+class ConstantCache(Generic[Plaintext]):
+    """The encoded constants of one polynomial, in the order in which its evaluation asks."""
+
+    plains: list[Plaintext] = field(default_factory=list)
+    position: int = 0
+
+    def next(self, make: Callable[[], Plaintext]) -> Plaintext:
+        """Return the next constant; `make` is called only the first time round."""
+        if self.position == len(self.plains):
+            self.plains.append(make())
+        self.position += 1
+        return self.plains[self.position - 1]
+
+
+@dataclass
+class _Series(Generic[Ciphertext, Plaintext]):
+    """Evaluation of one Chebyshev series; powers[j] is T of degree 2**j."""
+
+    backend: Backend[Ciphertext, Plaintext]
+    primes: tuple[int, ...]
+    powers: list[Ciphertext]
+    constants: ConstantCache[Plaintext]
+
+    def at(self, coefficients: Array, level: int, scale: float) -> Ciphertext:
+        """Return the series at exactly this level and scale.
+
+        A series of degree 2n - 1 is quotient * T_n + remainder, both of degree n - 1. The target
+        scale is pushed down the tree, so that every addition meets equal scales.
+        """
+        backend, degree = self.backend, len(coefficients) - 1
+        if degree <= 1:
+            return self._line(coefficients, level, scale)
+        half = (degree).bit_length() - 1
+        power = backend.mod_switch(self.powers[half], level + 1)
+        quotient, remainder = _divide(coefficients, 1 << half)
+        above = scale * self.primes[level + 1] / backend.scale(power)
+        product = backend.multiply(power, self.at(quotient, level + 1, above))
+        return backend.add(backend.rescale(product), self.at(remainder, level, scale))
+
+    def _line(self, coefficients: Array, level: int, scale: float) -> Ciphertext:
+        backend, x = self.backend, self.powers[0]
+        slope, constant = coefficients[1], coefficients[0]
+        x = backend.mod_switch(x, level + 1)
+        full = scale * self.primes[level + 1]
+        plain_scale = full / backend.scale(x)
+        plain = self._encode(_nonzero(slope, plain_scale), level + 1, plain_scale)
+        product = backend.rescale(backend.multiply_plain(x, plain))
+        return backend.add_plain(product, self._encode(constant, level, scale))
+
+    def _encode(self, values: Array, level: int, scale: float) -> Plaintext:
+        return self.constants.next(lambda: self.backend.encode(np.asarray(values), level, scale))
+
+
+def _nonzero(values: Array, scale: float) -> Array:
+    return values if np.abs(values).max() * scale >= 1 else np.asarray(values) + 1 / scale
+
+
+def _divide(coefficients: Array, n: int) -> tuple[Array, Array]:
+    """Split a Chebyshev series of degree < 2n into quotient * T_n + remainder.
+
+    Uses T_(n+i) = 2 T_n T_i - T_(n-i).
+    """
+    high = coefficients[n:]
+    quotient = np.concatenate([high[:1], 2 * high[1:]])
+    remainder = coefficients[:n].copy()
+    for i in range(1, len(high)):
+        remainder[n - i] = remainder[n - i] - high[i]
+    if len(quotient) == 1:
+        quotient = np.concatenate([quotient, np.zeros_like(quotient)])
+    return quotient, remainder
+
+
+def apply_polynomial(
+    x: Ciphertext,
+    instruction: Polynomial,
+    block: int,
+    backend: Backend[Ciphertext, Plaintext],
+    primes: tuple[int, ...],
+    constants: ConstantCache[Plaintext],
+) -> Ciphertext:
+    """Return the Chebyshev series at one ciphertext, at the instruction's scale.
+
+    Takes ceil(log2(degree + 1)) levels. `constants` serves one instruction, level and block only.
+    """
+    coefficients = instruction.coefficients
+    if coefficients.ndim > 1:
+        coefficients = coefficients[:, block]
+    constants.position = 0
+    depth = (len(coefficients) - 1).bit_length()
+    powers = [x]
+    for _ in range(depth - 1):
+        powers.append(_doubled(powers[-1], backend, constants))
+    series = _Series(backend, primes, powers, constants)
+    return series.at(coefficients, backend.level(x) - depth, instruction.scale)
+
+
+def _doubled(
+    x: Ciphertext, backend: Backend[Ciphertext, Plaintext], constants: ConstantCache[Plaintext]
+) -> Ciphertext:
+    """Return T_2n = 2 T_n^2 - 1."""
+    square = backend.rescale(backend.multiply(x, x))
+    level, scale = backend.level(square), backend.scale(square)
+    minus_one = constants.next(lambda: backend.encode(np.asarray(-1.0), level, scale))
+    return backend.add_plain(backend.add(square, square), minus_one)
+
+
+def _sum(
+    terms: Iterable[Ciphertext], backend: Backend[Ciphertext, Plaintext]
+) -> Ciphertext:
+    return reduce(backend.add, terms)

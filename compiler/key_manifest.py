@@ -1,0 +1,52 @@
+"""Which evaluation keys a Program uses: the client makes these, no more and no fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hec.compiler.ckks_ir import (
+    Instruction,
+    LinearTransform,
+    Multiply,
+    Polynomial,
+    Program,
+    RotateSum,
+)
+from hec.compiler.kernels import rotation_steps
+
+
+@dataclass(frozen=True)
+class KeyManifest:
+    """Rotation keys by left step, and whether products are relinearized."""
+
+    rotations: tuple[int, ...]  # in [1, slots), sorted, each once
+    relinearization: bool
+
+
+def needed_keys(program: Program) -> KeyManifest:
+    """Return exactly the keys that the kernels ask a backend for when they run `program`."""
+    slots = program.parameters.slots
+    steps = {step % slots for x in program.instructions for step in _rotations(x)}
+    relinearization = any(_has_product(x) for x in program.instructions)
+    return KeyManifest(tuple(sorted(steps - {0})), relinearization)
+
+
+def _rotations(instruction: Instruction) -> Iterable[int]:
+    match instruction:
+        case LinearTransform():
+            return rotation_steps(instruction)
+        case RotateSum():
+            return instruction.steps
+        case _:
+            return ()
+
+
+def _has_product(instruction: Instruction) -> bool:
+    match instruction:
+        case Multiply():
+            return True
+        case Polynomial():
+            return len(instruction.coefficients) > 2  # a line needs no product of ciphertexts
+        case _:
+            return False

@@ -1,0 +1,72 @@
+"""Where the elements of a tensor sit in the slots of its ciphertexts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNUSED = -1  # a slot that holds no element; its value means nothing to the next operation
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """`elements[block, slot]` is the row-major index of the element there, or `UNUSED`.
+
+    An element may sit in many slots; the client packs all copies, and `unpack` reads the first.
+    """
+
+    elements: NDArray[np.int32]  # (blocks, slots)
+
+    @property
+    def blocks(self) -> int:
+        """Number of ciphertexts."""
+        return int(self.elements.shape[0])
+
+    @property
+    def slots(self) -> int:
+        """Slots of one ciphertext."""
+        return int(self.elements.shape[1])
+
+    @property
+    def period(self) -> int:
+        """Smallest power of two after which the slots repeat; `slots` where they do not."""
+        period = self.slots
+        while period > 1 and self._repeats(period // 2):
+            period //= 2
+        return period
+
+    def _repeats(self, period: int) -> bool:
+        return bool(np.array_equal(self.elements[:, :-period], self.elements[:, period:]))
+
+    def pack(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (samples, blocks, slots) slot vectors of (samples, elements) `values`."""
+        padded = np.concatenate([values, np.zeros((len(values), 1))], axis=1)
+        return padded[:, self.elements]
+
+    def unpack(self, packed: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (samples, elements) values of (samples, blocks, slots) slot vectors."""
+        flat = packed.reshape(len(packed), -1)
+        return flat[:, self.first_slots()]
+
+    def first_slots(self) -> NDArray[np.int64]:
+        """Return, for every element, the first position block * slots + slot that holds it."""
+        indices, first = np.unique(self.elements, return_index=True)
+        return np.asarray(first[indices != UNUSED], np.int64)
+
+
+def at(positions: NDArray[np.int64], period: int, slots: int) -> Layout:
+    """Return the layout that has element i at `positions[i]`, repeated every `period` slots.
+
+    Positions of `period` and more lie in further ciphertexts; then `period` must be `slots`.
+    """
+    blocks = int(positions.max()) // period + 1
+    elements = np.full((blocks, period), UNUSED, np.int32)
+    elements.reshape(-1)[positions] = np.arange(positions.size, dtype=np.int32)
+    return Layout(np.tile(elements, (1, slots // period)))
+
+
+def ceil_power_of_two(number: int) -> int:
+    """Return the smallest power of two that is not less than `number`."""
+    return 1 << max(0, number - 1).bit_length()

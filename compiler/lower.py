@@ -1,0 +1,197 @@
+"""Write a laid-out graph as a Program: choose every scale, place every rescaling.
+
+Scales follow one rule, the waterline: rescale as soon as what remains is still the working scale.
+Primes may be much larger than the working scale; then one rescaling serves a matrix and the square
+after it, and all rotations run on half the limbs. Every plaintext is encoded at the scale that
+brings its product, after the rescaling to come, to exactly the working scale, so that additions
+meet equal scales.
+
+Source: Dathathri et al., "EVA" (PLDI 2020), waterline rescaling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import log2
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import assert_never
+
+from hec.compiler import ckks_ir, tensor_ir
+from hec.compiler.ckks_ir import EncryptionParameters, Instruction, Program
+from hec.compiler.errors import InvalidProgram
+from hec.compiler.laid_out import LaidOutGraph, LinearKernel
+from hec.compiler.layout import Layout
+from hec.compiler.typing_rules import polynomial_depth
+
+_SLACK_BITS = 0.5  # primes are a little below their power of two
+
+
+@dataclass(frozen=True)
+class ScalePlan:
+    """Bits of the working scale (the waterline), of matrix entries, and of the primes."""
+
+    scale: int
+    plain: int
+    prime: int
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A Program, and the tensor operation that each instruction belongs to."""
+
+    program: Program
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """An emitted value: position, level and scale."""
+
+    position: int
+    level: int
+    scale: float
+
+
+def lower(graph: LaidOutGraph, parameters: EncryptionParameters, plan: ScalePlan) -> Lowered:
+    """Return the Program under these parameters; inputs enter at the top level.
+
+    Raises `InvalidProgram` where the modulus chain is too short.
+    """
+    writer = _Writer(graph, parameters, plan)
+    for position, operation in enumerate(graph.graph.operations):
+        writer.source = position
+        writer.values.append(writer.operation(position, operation))
+    for output in graph.graph.outputs:
+        writer.source = output.operand
+        writer.output(output)
+    return Lowered(Program(parameters, tuple(writer.instructions)), tuple(writer.sources))
+
+
+@dataclass
+class _Writer:
+    graph: LaidOutGraph
+    parameters: EncryptionParameters
+    plan: ScalePlan
+    instructions: list[Instruction] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    values: list[_Value] = field(default_factory=list)  # by tensor operation
+    source: int = 0
+
+    def emit(self, instruction: Instruction, level: int, scale: float) -> _Value:
+        self.instructions.append(instruction)
+        self.sources.append(self.source)
+        return _Value(len(self.instructions) - 1, level, scale)
+
+    def operation(self, position: int, operation: tensor_ir.TensorOperation) -> _Value:
+        match operation:
+            case tensor_ir.Input():
+                level, scale = self.parameters.top_level, 2.0**self.plan.scale
+                layout = self.graph.layouts[position]
+                entry = ckks_ir.Input(operation.name, layout, level, scale, operation.divisor)
+                return self.emit(entry, level, scale)
+            case tensor_ir.Linear():
+                return self.linear(position, operation)
+            case tensor_ir.Multiply():
+                return self.multiply(operation)
+            case tensor_ir.Polynomial():
+                return self.polynomial(position, operation)
+            case tensor_ir.Activation():
+                raise InvalidProgram(f"lower: operation {position} is still an activation")
+            case _:
+                assert_never(operation)
+
+    def linear(self, position: int, operation: tensor_ir.Linear) -> _Value:
+        kernel = self.graph.kernels[position]
+        level = min(self.values[operand].level for operand in operation.operands)
+        largest = max(self.values[operand].scale for operand in operation.operands)
+        scale = self._product_scale(level, log2(largest) + self.plan.plain)
+        total: _Value | None = None
+        for operand, matrix, split in zip(
+            operation.operands, kernel.matrices, kernel.splits, strict=True
+        ):
+            x = self.at_level(self.values[operand], level)
+            transform = ckks_ir.LinearTransform(
+                x.position, matrix, split.baby_step, split.baby_start, scale / x.scale,
+                label(operation),
+            )
+            term = self.emit(transform, level, scale)
+            total = term if total is None else self.add(total, term)
+        if total is None:
+            raise InvalidProgram(f"lower: operation {position} has no operand")
+        return self.finish(self.rescale(total), kernel, operation, self.graph.layouts[position])
+
+    def _product_scale(self, level: int, bits: float) -> float:
+        """Return the scale for a product of at least `bits`, exact after its rescalings."""
+        dropped, remaining = 1.0, bits
+        while level > 0 and remaining - self.plan.prime >= self.plan.scale - _SLACK_BITS:
+            dropped *= self.parameters.primes[level]
+            remaining -= self.plan.prime
+            level -= 1
+        if dropped == 1.0:
+            return 2.0**bits
+        return 2.0 ** max(self.plan.scale, remaining) * dropped
+
+    def finish(
+        self, total: _Value, kernel: LinearKernel, operation: tensor_ir.Linear, layout: Layout
+    ) -> _Value:
+        """Fold and add the bias, at the level after the rescaling, where both are cheaper."""
+        if kernel.folds:
+            fold = ckks_ir.RotateSum(total.position, kernel.folds)
+            total = self.emit(fold, total.level, total.scale)
+        if operation.bias.any():
+            values = layout.pack(operation.bias[None, :])[0]
+            total = self.emit(
+                ckks_ir.AddPlain(total.position, values), total.level, total.scale
+            )
+        return total
+
+    def multiply(self, operation: tensor_ir.Multiply) -> _Value:
+        x, y = self.values[operation.left], self.values[operation.right]
+        level = min(x.level, y.level)
+        x, y = self.at_level(x, level), self.at_level(y, level)
+        product = ckks_ir.Multiply(x.position, y.position, label(operation))
+        return self.rescale(self.emit(product, level, x.scale * y.scale))
+
+    def polynomial(self, position: int, operation: tensor_ir.Polynomial) -> _Value:
+        x = self.values[operation.operand]
+        coefficients: NDArray[np.float64] = operation.coefficients
+        if coefficients.ndim > 1:
+            coefficients = self.graph.layouts[position].pack(coefficients)
+        scale = 2.0**self.plan.scale
+        level = x.level - polynomial_depth(len(coefficients) - 1)
+        series = ckks_ir.Polynomial(x.position, coefficients, scale, label(operation))
+        return self.emit(series, level, scale)
+
+    def output(self, output: tensor_ir.Output) -> None:
+        x = self.values[output.operand]
+        if x.level > 0 and log2(x.scale) + 2 <= log2(self.parameters.primes[0]):
+            x = self.at_level(x, 0)
+        layout = self.graph.layouts[output.operand]
+        self.emit(
+            ckks_ir.Output(x.position, output.name, layout, output.factor), x.level, x.scale
+        )
+
+    def add(self, left: _Value, right: _Value) -> _Value:
+        return self.emit(ckks_ir.Add(left.position, right.position), left.level, left.scale)
+
+    def at_level(self, x: _Value, level: int) -> _Value:
+        if x.level == level:
+            return x
+        return self.emit(ckks_ir.ModSwitch(x.position, level), level, x.scale)
+
+    def rescale(self, x: _Value) -> _Value:
+        """Rescale while at least the working scale remains."""
+        while x.level > 0:
+            scale = x.scale / self.parameters.primes[x.level]
+            if log2(scale) < self.plan.scale - _SLACK_BITS:
+                break
+            x = self.emit(ckks_ir.Rescale(x.position), x.level - 1, scale)
+        return x
+
+
+def label(operation: tensor_ir.Linear | tensor_ir.Multiply | tensor_ir.Polynomial) -> str:
+    """Return the ONNX nodes of an operation, for reports."""
+    names = operation.origin
+    return " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,103 @@
+"""Run one ONNX node on constants, with onnx's own reference implementation.
+
+The same call serves two ends: nodes that no input reaches become constants, and nodes that only
+move data tell where each element goes when they run on element numbers. Shape inference says how
+large the result is before anything is computed, so that no model can exhaust the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_shape
+
+_FOLDABLE = """
+Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant
+ConstantOfShape CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
+Flatten Floor Gather GatherElements GatherND Gemm Greater GreaterOrEqual Identity LeakyRelu Less
+LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow
+QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
+Round ScatterElements ScatterND Shape Sigmoid Sign Size Slice Softmax SpaceToDepth Split Sqrt
+Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
+"""
+FOLDABLE = frozenset(_FOLDABLE.split())
+_NEVER_GROWS = frozenset({"Compress", "NonZero"})  # inference cannot know the size of the result
+_SMALL = 4096  # elements; larger constants never hold a shape, so inference need not see them
+
+
+def run_node(
+    node: NodeProto,
+    opset: int,
+    inputs: Sequence[Constant | None],
+    limit: int = MAX_CONSTANT,
+) -> list[Constant]:
+    """Return the outputs of `node` on `inputs` (None: left out).
+
+    Raise `NodeError` if it fails, or if an output would have more than `limit` elements.
+    """
+    model = _single_node_model(node, opset, inputs)
+    _check_result_size(model, node, limit)
+    feeds = {f"i{k}": array for k, array in enumerate(inputs) if array is not None}
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except MemoryError:
+        raise
+    except Exception as error:  # the reference implementation raises whatever numpy does
+        raise NodeError(f"{node.op_type} cannot be computed: {_first_line(error)}") from error
+    return [np.asarray(result) for result in results]
+
+
+def _single_node_model(
+    node: NodeProto, opset: int, inputs: Sequence[Constant | None]
+) -> ModelProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    del copy.input[:], copy.output[:]
+    copy.input.extend("" if array is None else f"i{k}" for k, array in enumerate(inputs))
+    copy.output.extend(f"o{k}" for k in range(len(node.output)))
+    values = [
+        helper.make_tensor_value_info(f"i{k}", _element_type(array), array.shape)
+        for k, array in enumerate(inputs)
+        if array is not None
+    ]
+    small = [
+        numpy_helper.from_array(array, f"i{k}")
+        for k, array in enumerate(inputs)
+        if array is not None and array.size <= _SMALL
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in copy.output]
+    graph = helper.make_graph([copy], "node", values, outputs, initializer=small)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def _element_type(array: Constant) -> int:
+    return helper.np_dtype_to_tensor_dtype(array.dtype)
+
+
+def _check_result_size(model: ModelProto, node: NodeProto, limit: int) -> None:
+    if node.op_type in _NEVER_GROWS:
+        return
+    for output in _inferred(model, node).graph.output:
+        dims = output.type.tensor_type.shape.dim
+        known = output.type.tensor_type.HasField("shape")
+        if not known or not all(dim.HasField("dim_value") for dim in dims):
+            raise NodeError(f"the size of the result of {node.op_type} is not known in advance")
+        check_shape((max(dim.dim_value, 1) for dim in dims), limit)
+
+
+def _inferred(model: ModelProto, node: NodeProto) -> ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise NodeError(f"{node.op_type} cannot be computed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.rpartition("Error] ")[2]  # onnx stacks its own labels before the reason

@@ -1,0 +1,266 @@
+"""Read an ONNX model and check it before anything is converted.
+
+A model file is input from outside: nothing in it may crash the compiler, exhaust the memory, or
+make it read a file outside the model's folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from hec.compiler.errors import CompileError, Problem, fail
+from hec.compiler.onnx_functions import inline_functions
+from hec.compiler.onnx_node import node_name
+from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant
+
+OLDEST_OPSET = 7
+_MAX_FILE_BYTES = 2**31  # protobuf reads no larger message
+_DIVERGED = "check that training did not diverge, and export again"
+EXPORT_AGAIN = "export the model again, and check it with onnx.checker.check_model"
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A well-formed model: its nodes are in order, and every tensor they read exists."""
+
+    name: str  # for messages
+    proto: ModelProto
+    opset: int
+    constants: Mapping[str, Constant]
+    nodes: tuple[NodeProto, ...]  # those that an output depends on
+
+
+def load_model(source: str | os.PathLike[str] | bytes | ModelProto) -> LoadedModel:
+    """Read and check a model; raise `CompileError` if it cannot be used."""
+    name, proto = _read(source)
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise fail("the file holds no ONNX network", name, EXPORT_AGAIN)
+    opset = _opset(name, proto)
+    proto = inline_functions(name, proto)
+    constants = _constants(name, proto.graph)
+    _check_names(name, proto.graph)
+    nodes = _live_nodes(proto.graph)
+    return LoadedModel(name, proto, opset, constants, nodes)
+
+
+def _read(source: str | os.PathLike[str] | bytes | ModelProto) -> tuple[str, ModelProto]:
+    if isinstance(source, ModelProto):
+        name = source.graph.name or "model"
+        _refuse_external_data(name, source)
+        return name, source
+    if isinstance(source, bytes):
+        proto = _parse(source, "model")
+        _refuse_external_data("model", proto)
+        return proto.graph.name or "model", proto
+    path = Path(source)
+    proto = _parse(_file_contents(path), path.name)
+    _read_external_data(path, proto)
+    return path.name, proto
+
+
+def _file_contents(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            exists = "is not a regular file" if path.exists() else "does not exist"
+            kind = "is a folder" if path.is_dir() else exists
+            raise fail(f"the model file {kind}", str(path), "give the path of an .onnx file")
+        size = path.stat().st_size
+        if size > _MAX_FILE_BYTES:
+            raise fail(
+                f"the model file is too large: {size:,} bytes, and ONNX allows {_MAX_FILE_BYTES:,}",
+                str(path),
+                "save the weights as external data beside the model",
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise fail(f"the model file cannot be read: {error}", str(path)) from error
+
+
+def _parse(data: bytes, name: str) -> ModelProto:
+    if not data:
+        raise fail("the model is empty", name, EXPORT_AGAIN)
+    try:
+        return onnx.load_model_from_string(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf has exceptions of its own
+        raise fail(
+            "the file is no ONNX model, or is cut off", name, "give an .onnx file; " + EXPORT_AGAIN
+        ) from error
+
+
+def _opset(name: str, proto: ModelProto) -> int:
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if not versions:
+        raise fail("the model does not state its ONNX operator set", name, EXPORT_AGAIN)
+    opset = int(versions[0])
+    if opset < OLDEST_OPSET:
+        raise fail(
+            f"the model uses ONNX operator set {opset}; the oldest supported is {OLDEST_OPSET}",
+            name,
+            "export again with a newer opset_version, or convert with onnx.version_converter",
+        )
+    if opset > newest:
+        raise fail(
+            f"the model uses ONNX operator set {opset}; the installed onnx package "
+            f"knows none after {newest}",
+            name,
+            "update the onnx package, or export with an older opset_version",
+        )
+    return opset
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from _attribute_tensors(attribute)
+
+
+def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+    for graph in [attribute.g, *attribute.graphs]:
+        yield from _tensors(graph)
+
+
+def _is_external(tensor: TensorProto) -> bool:
+    return tensor.data_location == TensorProto.EXTERNAL
+
+
+def _refuse_external_data(name: str, proto: ModelProto) -> None:
+    for tensor in _tensors(proto.graph):
+        if _is_external(tensor):
+            raise fail(
+                f"the weights '{tensor.name}' are in another file",
+                name,
+                "give the path of the .onnx file instead of its contents",
+            )
+
+
+def _read_external_data(path: Path, proto: ModelProto) -> None:
+    for tensor in _tensors(proto.graph):
+        if not _is_external(tensor):
+            continue
+        place = f"{path.name}: tensor '{tensor.name}'"
+        _check_size(place, tensor)
+        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+        _check_location(place, path.parent, location)
+        try:
+            load_external_data_for_tensor(tensor, str(path.parent))
+            tensor.data_location = TensorProto.DEFAULT
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise fail(f"the weights in '{location}' cannot be read: {error}", place) from error
+
+
+def _check_location(place: str, folder: Path, location: str) -> None:
+    """Refuse a file outside the model's folder, also through a symbolic link."""
+    relative = PurePosixPath(location)
+    target = (folder / location).resolve()
+    inside = target.is_relative_to(folder.resolve())
+    if not location or relative.is_absolute() or ".." in relative.parts or not inside:
+        raise fail(
+            f"the weights are stored outside the model's folder: '{location}'",
+            place,
+            "put the file beside the model, and save the model with its relative name",
+        )
+    if not target.is_file():
+        raise fail(
+            f"the file with the weights is missing: '{location}'",
+            place,
+            "copy it beside the model",
+        )
+
+
+def _check_size(place: str, tensor: TensorProto) -> None:
+    shape = tuple(tensor.dims)
+    if min(shape, default=1) < 0 or prod(shape) > MAX_CONSTANT:
+        raise fail(
+            f"the weights of shape {shape} cannot be held: the limit is {MAX_CONSTANT:,} elements",
+            place,
+            TOO_LARGE,
+        )
+
+
+def _constants(name: str, graph: GraphProto) -> dict[str, Constant]:
+    if graph.sparse_initializer:
+        raise fail("sparse weights are not supported", name, "store the weights densely")
+    constants: dict[str, Constant] = {}
+    problems: list[Problem] = []
+    for tensor in graph.initializer:
+        place = f"{name}: tensor '{tensor.name}'"
+        _check_size(place, tensor)
+        try:
+            array = np.asarray(numpy_helper.to_array(tensor))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise fail(f"the weights cannot be read: {error}", place, EXPORT_AGAIN) from error
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            problems.append(Problem("the weights hold NaN", place, _DIVERGED))
+        constants[tensor.name] = array
+    if problems:
+        raise CompileError(*problems)
+    return constants
+
+
+def _check_names(name: str, graph: GraphProto) -> None:
+    """Raise `CompileError` unless each tensor is made once, and before it is read."""
+    makers = [(tensor.name, "an initializer") for tensor in graph.initializer]
+    stored = {maker[0] for maker in makers}
+    makers += [(value.name, "an input") for value in graph.input if value.name not in stored]
+    known = {maker[0] for maker in makers}
+    problems = [_twice(name, tensor) for tensor in _repeated([maker[0] for maker in makers])]
+    problems += [_twice(name, tensor) for tensor in _repeated([v.name for v in graph.input])]
+    later = {output for node in graph.node for output in node.output}
+    for node in graph.node:
+        place = f"{name}: node '{node_name(node)}'"
+        for tensor in node.input:
+            if tensor and tensor not in known:
+                problems.append(_unmade(place, tensor, tensor in later))
+        for tensor in filter(None, node.output):
+            if tensor in known:
+                problems.append(_twice(name, tensor))
+            known.add(tensor)
+    for value in graph.output:
+        if value.name not in known:
+            problems.append(_unmade(f"{name}: output '{value.name}'", value.name, False))
+    problems += [_twice(name, tensor) for tensor in _repeated([v.name for v in graph.output])]
+    if problems:
+        raise CompileError(*problems)
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _twice(name: str, tensor: str) -> Problem:
+    return Problem(f"the name '{tensor}' is given to two tensors", name, EXPORT_AGAIN)
+
+
+def _unmade(place: str, tensor: str, is_later: bool) -> Problem:
+    if is_later:
+        message = f"the tensor '{tensor}' is read before it is computed: a cycle, or a wrong order"
+    else:
+        message = f"the tensor '{tensor}' does not exist"
+    return Problem(message, place, EXPORT_AGAIN)
+
+
+def _live_nodes(graph: GraphProto) -> tuple[NodeProto, ...]:
+    needed = {value.name for value in graph.output}
+    live = []
+    for node in reversed(graph.node):
+        if needed.intersection(filter(None, node.output)):
+            live.append(node)
+            needed.update(node.input)
+    return tuple(reversed(live))

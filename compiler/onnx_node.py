@@ -1,0 +1,127 @@
+"""One ONNX node as its converter sees it: inputs by kind, attributes by type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, NodeProto
+
+from hec.compiler.onnx_values import Constant, Encrypted, NodeError, Value
+from hec.compiler.tensor_ir import Array, Origin
+
+
+def node_name(proto: NodeProto) -> str:
+    """Return the node's name, or one made of its operator and output if it has none."""
+    return proto.name or f"{proto.op_type}_{next(iter(proto.output), '')}"
+
+
+def check_arity(proto: NodeProto, opset: int) -> None:
+    """Raise `NodeError` if the node has too few or too many inputs; ignore unknown operators."""
+    if proto.domain not in ("", "ai.onnx") or not onnx.defs.has(proto.op_type, opset):
+        return
+    schema = onnx.defs.get_schema(proto.op_type, opset)
+    fewest, most = schema.min_input, schema.max_input
+    if not fewest <= len(proto.input) <= most or "" in proto.input[:fewest]:
+        given = sum(1 for name in proto.input if name)
+        wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
+        raise NodeError(f"{proto.op_type} has {given} inputs, and needs {wanted}")
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A node whose inputs are all known, at least one of them encrypted."""
+
+    proto: NodeProto
+    opset: int
+    inputs: tuple[Value | None, ...]  # None: an optional input that is left out
+    is_final: bool = False  # whether its result reaches nothing but graph outputs
+
+    @property
+    def operator(self) -> str:
+        """Return the operator's name."""
+        return self.proto.op_type
+
+    @property
+    def origin(self) -> Origin:
+        """Return the node's name, for the operations made from it."""
+        return (node_name(self.proto),)
+
+    def input(self, index: int) -> Value | None:
+        """Return an input, None if it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def required(self, index: int) -> Value:
+        """Return an input that the operator cannot do without."""
+        value = self.input(index)
+        if value is None:
+            raise NodeError(f"{self.operator} lacks its input {index}")
+        return value
+
+    def encrypted(self, index: int) -> Encrypted:
+        """Return an input that must be encrypted."""
+        value = self.required(index)
+        if not isinstance(value, Encrypted):
+            raise NodeError(f"{self.operator} with a constant input {index} is not supported")
+        return value
+
+    def constant(self, index: int) -> Constant | None:
+        """Return an input that must be constant, None if it is left out."""
+        value = self.input(index)
+        if value is None or isinstance(value, np.ndarray):
+            return value
+        raise NodeError(
+            f"{self.operator} with an encrypted input '{self.proto.input[index]}' is not supported",
+            "make this input a constant of the model",
+        )
+
+    def weights(self, index: int) -> Array:
+        """Return a constant input as finite float64 numbers."""
+        self.required(index)
+        value = self.constant(index)
+        name = self.proto.input[index]
+        if value is None or value.dtype.kind not in "fiuV":
+            raise NodeError(f"the constant '{name}' does not hold numbers")
+        numbers = np.asarray(value, np.float64)
+        if not np.isfinite(numbers).all():
+            raise NodeError(
+                f"the constant '{name}' holds NaN or infinite numbers",
+                "check that training did not diverge, and export again",
+            )
+        return numbers
+
+    def attribute(self, name: str, kind: AttributeProto.AttributeType) -> AttributeProto | None:
+        """Return an attribute, None if it is absent; raise `NodeError` if it has another type."""
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                if attribute.type != kind:
+                    raise NodeError(f"the attribute '{name}' has the wrong type")
+                found: AttributeProto = attribute
+                return found
+        return None
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        found = self.attribute(name, AttributeProto.INT)
+        return default if found is None else int(found.i)
+
+    def real(self, name: str, default: float) -> float:
+        """Return a floating-point attribute."""
+        found = self.attribute(name, AttributeProto.FLOAT)
+        return default if found is None else float(found.f)
+
+    def text(self, name: str, default: str) -> str:
+        """Return a string attribute."""
+        found = self.attribute(name, AttributeProto.STRING)
+        return default if found is None else found.s.decode("utf-8", "replace")
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return a list of integers; raise `NodeError` if it is absent without a default."""
+        found = self.attribute(name, AttributeProto.INTS)
+        if found is not None:
+            return tuple(found.ints)
+        if default is None:
+            raise NodeError(f"{self.operator} lacks the attribute '{name}'")
+        return tuple(default)

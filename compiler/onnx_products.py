@@ -1,0 +1,189 @@
+"""MatMul and Gemm with a constant on one side, BatchNormalization, and sums along axes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from hec.compiler.onnx_matrices import Indices, compressed, element_numbers, gather, select
+from hec.compiler.onnx_movement import check_axis
+from hec.compiler.onnx_node import Node
+from hec.compiler.onnx_values import (
+    Encrypted,
+    GraphBuilder,
+    NodeError,
+    Term,
+    Value,
+    check_nonzeros,
+    check_shape,
+)
+from hec.compiler.tensor_ir import Array, Shape
+
+Number = TypeVar("Number", np.integer, np.float64)
+_TWO_ENCRYPTED = "replace attention or bilinear layers, or multiply elementwise with Mul"
+
+
+def convert_matmul(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Turn MatMul with a constant on either side, of any rank, into one matrix."""
+    require_constant(node)
+    x = node.required(0)
+    if isinstance(x, Encrypted):
+        matrix, shape = _times_constant(element_numbers(x.shape), node.weights(1))
+    else:
+        x = node.encrypted(1)
+        matrix, shape = _constant_times(node.weights(0), element_numbers(x.shape))
+    return [builder.linear([(x.position, matrix)], 0.0, shape, node.origin)]
+
+
+def require_constant(node: Node) -> None:
+    """Raise `NodeError` unless one of the two factors is a constant."""
+    if not any(isinstance(node.required(k), np.ndarray) for k in (0, 1)):
+        raise NodeError(
+            f"{node.operator} of two encrypted tensors is not supported", _TWO_ENCRYPTED
+        )
+
+
+def _times_constant(numbers: Indices, weights: Array) -> tuple[sp.csr_array, Shape]:
+    """Return the matrix and the result shape of numbers @ weights, as numpy's matmul has it."""
+    shape = _product_shape(numbers.shape, weights.shape)
+    rows = numbers if numbers.ndim > 1 else numbers[None, :]
+    columns = weights if weights.ndim > 1 else weights[:, None]
+    return _product(rows[..., :, None, :], columns.swapaxes(-1, -2)[..., None, :, :]), shape
+
+
+def _constant_times(weights: Array, numbers: Indices) -> tuple[sp.csr_array, Shape]:
+    shape = _product_shape(weights.shape, numbers.shape)
+    rows = weights if weights.ndim > 1 else weights[None, :]
+    columns = numbers if numbers.ndim > 1 else numbers[:, None]
+    return _product(columns.swapaxes(-1, -2)[..., None, :, :], rows[..., :, None, :]), shape
+
+
+def _product_shape(left: Shape, right: Shape) -> Shape:
+    mismatch = NodeError(f"cannot multiply matrices of shapes {left} and {right}")
+    if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
+        raise mismatch
+    try:
+        batch = np.broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        raise mismatch from None
+    return check_shape((*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ())))
+
+
+def _product(numbers: Indices, weights: Array) -> sp.csr_array:
+    """Return the matrix whose rows are all axes of the two arrays broadcast, but the last."""
+    shape = np.broadcast_shapes(numbers.shape, weights.shape)
+    check_nonzeros(prod(shape))
+    columns = np.broadcast_to(numbers, shape).reshape(-1)
+    data = np.broadcast_to(weights, shape).reshape(-1)
+    indptr = np.arange(prod(shape[:-1]) + 1, dtype=np.int32) * np.int32(shape[-1])
+    return compressed(data, columns, indptr, numbers.size)
+
+
+def convert_gemm(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Turn alpha * A @ B + beta * C, with A or B constant, into one `Linear`."""
+    a, b = node.required(0), node.required(1)
+    alpha, beta = node.real("alpha", 1.0), node.real("beta", 1.0)
+    terms: list[Term] = []
+    bias: Array | float = 0.0
+    require_constant(node)
+    if isinstance(a, Encrypted):
+        numbers = _factor(node, element_numbers(a.shape), "transA")
+        matrix, shape = _times_constant(numbers, alpha * _factor(node, node.weights(1), "transB"))
+        terms.append((a.position, matrix))
+    elif isinstance(b, Encrypted):
+        numbers = _factor(node, element_numbers(b.shape), "transB")
+        matrix, shape = _constant_times(alpha * _factor(node, node.weights(0), "transA"), numbers)
+        terms.append((b.position, matrix))
+    else:
+        left = _factor(node, node.weights(0), "transA")
+        right = _factor(node, node.weights(1), "transB")
+        shape = _product_shape(left.shape, right.shape)
+        bias = alpha * left @ right
+    c = node.input(2)
+    if isinstance(c, Encrypted):
+        terms.append((c.position, broadcast_matrix(c.shape, shape, beta)))
+    elif c is not None:
+        bias = bias + beta * _broadcast(node.weights(2), shape)
+    return [builder.linear(terms, bias, shape, node.origin)]
+
+
+def _factor(node: Node, matrix: NDArray[Number], transposed: str) -> NDArray[Number]:
+    if matrix.ndim != 2:
+        raise NodeError(f"Gemm of a tensor of shape {matrix.shape}: the rank must be 2")
+    return matrix.T if node.integer(transposed, 0) else matrix
+
+
+def _broadcast(array: Array, shape: Shape) -> Array:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise NodeError(f"shape {array.shape} does not broadcast to {shape}") from None
+
+
+def broadcast_matrix(source: Shape, shape: Shape, weights: Array | float = 1.0) -> sp.csr_array:
+    """Return the matrix that broadcasts a tensor to `shape`, then scales by `weights`."""
+    try:
+        columns = np.broadcast_to(element_numbers(source), shape)
+    except ValueError:
+        raise NodeError(f"shape {source} does not broadcast to {shape}") from None
+    return select(columns, prod(source), np.broadcast_to(weights, shape))
+
+
+def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Turn BatchNormalization with its stored statistics into a scaling per channel."""
+    x = node.encrypted(0)
+    if node.integer("training_mode", 0) or not node.integer("spatial", 1):
+        raise NodeError(
+            "BatchNormalization in training mode or per pixel is not supported",
+            "export the network in inference mode, model.eval() in PyTorch",
+        )
+    channels = x.shape[1] if len(x.shape) > 1 else 1
+    statistics = [node.weights(k) for k in range(1, 5)]
+    for values in statistics:
+        if values.shape != (channels,):
+            raise NodeError(f"statistics of shape {values.shape} do not fit {x.shape}")
+    scale, shift, mean, variance = statistics
+    with np.errstate(all="ignore"):  # the builder reports what is not finite
+        factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
+    view = (-1,) + (1,) * (len(x.shape) - 2)
+    matrix = broadcast_matrix(x.shape, x.shape, factor.reshape(view))
+    bias = (shift - mean * factor).reshape(view)
+    return [builder.linear([(x.position, matrix)], bias, x.shape, node.origin)]
+
+
+def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
+    x = node.encrypted(0)
+    axes = _axes(node, len(x.shape))
+    return [_reduce(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
+
+
+def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Turn GlobalAveragePool into the mean over the spatial axes."""
+    x = node.encrypted(0)
+    return [_reduce(builder, node, x, tuple(range(2, len(x.shape))), True)]
+
+
+def _axes(node: Node, rank: int) -> tuple[int, ...]:
+    given = node.constant(1)
+    axes = node.integers("axes", ()) if given is None else tuple(int(a) for a in given.reshape(-1))
+    if not axes and not node.integer("noop_with_empty_axes", 0):
+        return tuple(range(rank))
+    return tuple(sorted({check_axis(axis, rank) for axis in axes}))
+
+
+def _reduce(
+    builder: GraphBuilder, node: Node, x: Encrypted, axes: tuple[int, ...], keep: bool
+) -> Encrypted:
+    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
+    count = prod(x.shape[axis] for axis in axes)
+    columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
+    weight = 1.0 if node.operator == "ReduceSum" else 1.0 / count
+    sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
+    shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
+    matrix = gather(columns, weight, prod(x.shape))
+    return builder.linear([(x.position, matrix)], 0.0, shape, node.origin)

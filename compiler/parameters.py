@@ -1,0 +1,232 @@
+"""Choose the ring degree, the modulus chain and the scales for a laid-out graph.
+
+For every sensible `ScalePlan` the graph is lowered once without layouts to learn the chain that it
+needs. The smallest ring that holds such a chain at the wanted security wins; within it, the fewest
+primes whose predicted error keeps the promised precision; among those, the fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from math import ceil, log2
+
+import numpy as np
+import scipy.sparse as sp
+
+from hec.compiler import tensor_ir
+from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters
+from hec.compiler.depth import depth_by_layer
+from hec.compiler.errors import CompileError, InvalidProgram, fail
+from hec.compiler.forecast import Forecast, KernelSizes, forecast
+from hec.compiler.laid_out import LaidOutGraph, LinearKernel
+from hec.compiler.layout import Layout
+from hec.compiler.lower import Lowered, ScalePlan, lower
+from hec.compiler.schedule import Split
+from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import TensorGraph
+from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
+
+LARGEST_PRIME_BITS = 60  # SEAL's limit
+SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
+RELATIVE_PRECISION = 8  # bits of the outputs' range, where the user asks for nothing
+_LONGEST_CHAIN = 64
+
+Layouts = Callable[[int], LaidOutGraph]  # slots -> layouts for that many slots
+Primes = Callable[[int, Sequence[int]], Sequence[int]]  # ring degree, bits of each -> primes
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A modulus chain in bits, and the scales that it was made for."""
+
+    plan: ScalePlan
+    first: int  # bits of the prime that stays at level 0
+    levels: int
+
+    @property
+    def data_bits(self) -> int:
+        """Bits of the modulus without the special prime."""
+        return self.first + self.levels * self.plan.prime
+
+    def special_bits(self, limit: int) -> int:
+        """Bits of the special prime: all that the limit leaves, up to the largest prime."""
+        return min(LARGEST_PRIME_BITS, limit - self.data_bits)
+
+    def fits(self, limit: int) -> bool:
+        """Tell whether the limit leaves a special prime as large as every other."""
+        return self.special_bits(limit) >= max(self.first, self.plan.prime)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A Program under chosen parameters, and what it is predicted to do."""
+
+    lowered: Lowered
+    forecast: Forecast
+    graph: LaidOutGraph
+    precision: float  # promised bits of the outputs' absolute error
+
+
+def choose_parameters(
+    graph: TensorGraph,
+    layouts: Layouts,
+    primes: Primes,
+    magnitudes: Sequence[float],
+    target: Target,
+) -> Choice:
+    """Return the cheapest program that keeps the promised precision at the wanted security.
+
+    `magnitudes[i]` is the root mean square of tensor i after normalisation to [-1, 1].
+    Raises `CompileError` where no leveled parameters are large enough.
+    """
+    chains = sorted(_chains(graph), key=lambda chain: (chain.levels, chain.data_bits))
+    precision = promised_precision(graph, target)
+    closest: Choice | None = None
+    for ring_degree, limit in MAX_MODULUS_BITS[target.security].items():
+        fitting = [chain for chain in chains if chain.fits(limit)]
+        if ring_degree < 4096 or not fitting:
+            continue
+        search = _Search(layouts(ring_degree // 2), primes, magnitudes, target, ring_degree)
+        for _, group in groupby(fitting, key=lambda chain: chain.levels):
+            found = search.best(group, precision)
+            if found is None:
+                continue
+            if found.forecast.output_error <= 2.0**-precision:
+                return found
+            if closest is None or found.forecast.output_error < closest.forecast.output_error:
+                closest = found
+    raise _too_deep(graph, chains, closest, precision, target)
+
+
+def promised_precision(graph: TensorGraph, target: Target) -> float:
+    """Return the bits of absolute error that the plan promises for its outputs."""
+    if target.precision is not None:
+        return target.precision
+    largest = max(output.factor for output in graph.outputs)
+    return RELATIVE_PRECISION - log2(largest)
+
+
+@dataclass
+class _Search:
+    graph: LaidOutGraph
+    primes: Primes
+    magnitudes: Sequence[float]
+    target: Target
+    ring_degree: int
+
+    def __post_init__(self) -> None:
+        self.sizes = KernelSizes()
+
+    def best(self, chains: Iterable[Chain], precision: float) -> Choice | None:
+        """Return the fastest chain that is exact enough, or the most exact one."""
+        tried = [choice for chain in chains if (choice := self._try(chain, precision)) is not None]
+        exact = [c for c in tried if c.forecast.output_error <= 2.0**-precision]
+        if exact:
+            return min(exact, key=lambda c: (c.forecast.total_seconds, c.forecast.output_error))
+        return min(tried, key=lambda c: c.forecast.output_error, default=None)
+
+    def _try(self, chain: Chain, precision: float) -> Choice | None:
+        limit = max_modulus_bits(self.ring_degree, self.target.security)
+        bits = [chain.first, *[chain.plan.prime] * chain.levels, chain.special_bits(limit)]
+        try:
+            primes = self.primes(self.ring_degree, bits)
+            parameters = EncryptionParameters(
+                self.ring_degree, tuple(primes[:-1]), primes[-1], self.target.security
+            )
+            lowered = lower(self.graph, parameters, chain.plan)
+            magnitudes = [self.magnitudes[source] for source in lowered.sources]
+            return Choice(
+                lowered, forecast(lowered.program, magnitudes, self.sizes), self.graph, precision
+            )
+        except InvalidProgram:  # the primes fell short by a fraction of a bit
+            return None
+
+
+def _chains(graph: TensorGraph) -> Iterator[Chain]:
+    skeleton = _skeleton(graph)
+    for plan in _plans(graph):
+        chain = _chain(skeleton, plan)
+        if chain is not None:
+            yield chain
+
+
+def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
+    """Yield the scale plans worth trying.
+
+    Series of higher degree want primes of the working scale. Without them, a prime may also take
+    the growth of a matrix, or of a matrix and a square, at once.
+    """
+    if any(isinstance(operation, tensor_ir.Polynomial) for operation in graph.operations):
+        for bits in range(SMALLEST_PRIME_BITS, LARGEST_PRIME_BITS + 1):
+            yield ScalePlan(bits, bits, bits)
+        return
+    for scale in range(20, 48):
+        for plain in range(14, 41, 2):
+            for prime in sorted({scale, plain, scale + plain, scale + 2 * plain}):
+                if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS:
+                    yield ScalePlan(scale, plain, prime)
+
+
+def _chain(skeleton: LaidOutGraph, plan: ScalePlan) -> Chain | None:
+    """Return the shortest chain for the plan, or None where its first prime would be too large."""
+    nominal = EncryptionParameters(
+        4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * _LONGEST_CHAIN), 2**LARGEST_PRIME_BITS, 0
+    )
+    program = lower(skeleton, nominal, plan).program
+    types = infer_types(program)
+    lowest = min(value.level for value in types)
+    first = max(
+        log2(value.scale) + HEADROOM_BITS - (value.level - lowest) * plan.prime for value in types
+    )
+    bits = max(SMALLEST_PRIME_BITS, ceil(first + 0.1))
+    if bits > LARGEST_PRIME_BITS:
+        return None
+    return Chain(plan, bits, _LONGEST_CHAIN - lowest)
+
+
+def _skeleton(graph: TensorGraph) -> LaidOutGraph:
+    """Return the graph with one-slot layouts and empty matrices: enough to place rescalings."""
+    one = Layout(np.zeros((1, 2), np.int32))
+    empty = DiagonalMatrix(2, 1, 1, np.zeros((0, 3), np.int32), sp.csr_array((0, 2)))
+    kernels = {
+        position: LinearKernel((empty,) * len(linear.operands), (Split(1, 0),) * len(linear.operands), ())
+        for position, linear in enumerate(graph.operations)
+        if isinstance(linear, tensor_ir.Linear)
+    }
+    silent = replace(graph, outputs=())  # an output would switch down to the last level
+    return LaidOutGraph(silent, 2, (one,) * len(graph.operations), kernels)
+
+
+def _too_deep(
+    graph: TensorGraph,
+    chains: Sequence[Chain],
+    closest: Choice | None,
+    precision: float,
+    target: Target,
+) -> CompileError:
+    ring_degree, limit = max(MAX_MODULUS_BITS[target.security].items())
+    help = (
+        "use fewer or lower-degree activations (--degree 2), give --calibration so that intervals"
+        " are narrow, ask for less --precision, or compile with --backend openfhe"
+    )
+    if closest is not None:
+        reached = -log2(closest.forecast.output_error)
+        return fail(
+            f"the outputs would be exact to {reached:.1f} bits only; {precision:.1f} were asked for",
+            f"ring degree {closest.lowered.program.parameters.ring_degree}, the largest modulus of"
+            f" {target.security}-bit security",
+            help,
+        )
+    depths = depth_by_layer(graph)
+    levels = sum(depths.values())
+    layers = ", ".join(f"{name}: {count}" for name, count in depths.items())
+    shortest = min((chain.data_bits for chain in chains), default=0)
+    return fail(
+        f"the model needs {levels} levels ({shortest} bits of modulus or more); ring degree"
+        f" {ring_degree} holds {limit} bits at {target.security}-bit security",
+        f"levels by layer: {layers}",
+        help,
+    )

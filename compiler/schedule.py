@@ -1,0 +1,56 @@
+"""Split the shifts of a matrix into baby and giant steps: the fewest key switches, exactly.
+
+shift = giant + baby, where giant is a multiple of `baby_step` and baby lies in
+[baby_start, baby_start + baby_step). Babies rotate the inputs (once for all output blocks), giants
+rotate the sums. The best split depends on which shifts occur, so all sensible ones are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """A way to write every shift as giant + baby."""
+
+    baby_step: int
+    baby_start: int
+
+    def apply(self, shift: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return giant and baby of each shift."""
+        giant = (shift - self.baby_start) // self.baby_step * self.baby_step
+        return giant, shift - giant
+
+
+def rotations(index: NDArray[np.int32], split: Split, slots: int) -> int:
+    """Count the key switches of a matrix with diagonals `index` (out block, in block, shift)."""
+    giant, baby = split.apply(index[:, 2].astype(np.int64))
+    return _distinct(index[:, 1], baby % slots, slots) + _distinct(index[:, 0], giant % slots, slots)
+
+
+def best_split(index: NDArray[np.int32], slots: int) -> Split:
+    """Return the split with the fewest rotations; of equals, the one with the fewest babies."""
+    shifts = index[:, 2]
+    span = int(shifts.max(initial=0)) - int(shifts.min(initial=0)) + 1
+    return min(_candidates(span), key=lambda split: rotations(index, split, slots))
+
+
+def _candidates(span: int) -> Iterator[Split]:
+    steps = set(range(1, min(span, 48) + 1))
+    power = 1
+    while power < 2 * span:
+        steps |= {power, 3 * power, 5 * power, 7 * power}
+        power *= 2
+    for step in sorted(steps):
+        yield Split(step, 0)
+        yield Split(step, -(step // 2))
+
+
+def _distinct(block: NDArray[np.int32], steps: NDArray[np.int64], slots: int) -> int:
+    moving = steps != 0
+    return int(np.unique(block[moving].astype(np.int64) * slots + steps[moving]).size)

@@ -1,0 +1,24 @@
+"""What the user asks for: backend, precision, error target, security. Knobs of passes live here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+BackendName = Literal["auto", "tenseal", "openfhe"]
+SecurityBits = Literal[128, 192, 256]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Options of a compilation; every pass reads them, none changes them."""
+
+    backend: BackendName = "auto"
+    security: SecurityBits = 128
+    precision: float | None = None  # bits of the outputs' absolute error; None: 8 below their range
+    max_error: float | None = None  # error of fitted activations at the outputs, share of their rms
+    degree: int | None = None  # one degree for every fitted activation, instead of an error target
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # fixes dynamic axes
+    input_range: tuple[float, float] = (-1.0, 1.0)  # assumed when there is no calibration data
+    range_margin: float = 1.1  # calibrated intervals are widened by this factor
+    max_input_ciphertexts: int = 4  # the client may send this many to spare the server rotations

@@ -1,0 +1,131 @@
+"""The typing rules of a Program: level, scale and ciphertext count of every value.
+
+One rule per instruction. Whatever breaks a rule is a bug of a pass, so it raises `InvalidProgram`.
+"""
+
+from __future__ import annotations
+
+from math import ceil, isclose, log2
+
+from typing_extensions import assert_never
+
+from hec.compiler.ckks_ir import (
+    Add,
+    AddPlain,
+    EncryptionParameters,
+    Input,
+    Instruction,
+    LinearTransform,
+    ModSwitch,
+    Multiply,
+    Output,
+    Polynomial,
+    Program,
+    Rescale,
+    RotateSum,
+    ValueType,
+)
+from hec.compiler.errors import InvalidProgram
+
+SCALE_TOLERANCE = 1e-9  # relative; scales at an addition are equal but for float64 rounding
+HEADROOM_BITS = 1.5  # sign, and values a little over 1
+
+
+def polynomial_depth(degree: int) -> int:
+    """Return the levels that a Chebyshev series of `degree` takes in `kernels.polynomial`."""
+    return ceil(log2(degree + 1))
+
+
+def infer_types(program: Program) -> tuple[ValueType, ...]:
+    """Return the type of every value, or raise `InvalidProgram` at the first broken rule."""
+    types: list[ValueType] = []
+    for position, instruction in enumerate(program.instructions):
+        place = f"instruction {position} ({type(instruction).__name__})"
+        for operand in operands(instruction):
+            if not 0 <= operand < position:
+                raise InvalidProgram(f"{place} reads value {operand}")
+        value = _rule(instruction, types, program.parameters, place)
+        _check_range(value, program.parameters, place)
+        types.append(value)
+    return tuple(types)
+
+
+def operands(instruction: Instruction) -> tuple[int, ...]:
+    """Return the positions that `instruction` reads."""
+    match instruction:
+        case Input():
+            return ()
+        case Add() | Multiply():
+            return (instruction.left, instruction.right)
+        case _:
+            return (instruction.operand,)
+
+
+def _rule(
+    instruction: Instruction,
+    types: list[ValueType],
+    parameters: EncryptionParameters,
+    place: str,
+) -> ValueType:
+    match instruction:
+        case Input():
+            return ValueType(instruction.level, instruction.scale, instruction.layout.blocks)
+        case LinearTransform():
+            return _linear(instruction, types[instruction.operand], parameters, place)
+        case AddPlain():
+            x = types[instruction.operand]
+            _require(instruction.values.shape == (x.blocks, parameters.slots), place, "shape")
+            return x
+        case Add():
+            return _same(types[instruction.left], types[instruction.right], place)
+        case Multiply():
+            x, y = types[instruction.left], types[instruction.right]
+            _require(x.level == y.level, place, f"levels {x.level} and {y.level} differ")
+            _require(x.blocks == y.blocks, place, "numbers of ciphertexts differ")
+            return ValueType(x.level, x.scale * y.scale, x.blocks)
+        case Polynomial():
+            x = types[instruction.operand]
+            depth = polynomial_depth(len(instruction.coefficients) - 1)
+            return ValueType(x.level - depth, instruction.scale, x.blocks)
+        case Rescale():
+            x = types[instruction.operand]
+            _require(x.level > 0, place, "level 0 has no prime to drop")
+            return ValueType(x.level - 1, x.scale / parameters.primes[x.level], x.blocks)
+        case ModSwitch():
+            x = types[instruction.operand]
+            _require(instruction.level <= x.level, place, f"cannot raise level {x.level}")
+            return ValueType(instruction.level, x.scale, x.blocks)
+        case RotateSum() | Output():
+            return types[instruction.operand]
+        case _:
+            assert_never(instruction)
+
+
+def _linear(
+    instruction: LinearTransform, x: ValueType, parameters: EncryptionParameters, place: str
+) -> ValueType:
+    matrix = instruction.matrix
+    _require(matrix.in_blocks == x.blocks, place, "the matrix takes another number of ciphertexts")
+    _require(matrix.slots == parameters.slots, place, "the matrix is for another ring degree")
+    return ValueType(x.level, x.scale * instruction.plain_scale, matrix.out_blocks)
+
+
+def _same(x: ValueType, y: ValueType, place: str) -> ValueType:
+    _require(x.level == y.level, place, f"levels {x.level} and {y.level} differ")
+    _require(x.blocks == y.blocks, place, "numbers of ciphertexts differ")
+    equal = isclose(x.scale, y.scale, rel_tol=SCALE_TOLERANCE)
+    _require(equal, place, f"scales {x.scale:.6g} and {y.scale:.6g} differ")
+    return x
+
+
+def _check_range(value: ValueType, parameters: EncryptionParameters, place: str) -> None:
+    _require(0 <= value.level <= parameters.top_level, place, f"level {value.level} is impossible")
+    available = sum(log2(prime) for prime in parameters.primes[: value.level + 1])
+    used = log2(value.scale) + HEADROOM_BITS
+    message = f"scale needs {used:.1f} bits, level {value.level} has {available:.1f}"
+    _require(used <= available, place, message)
+
+
+def _require(condition: bool, place: str, message: str) -> None:
+    if not condition:
+        raise InvalidProgram(f"{place}: {message}")

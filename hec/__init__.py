@@ -1,0 +1,19 @@
+"""hec: compile trained neural networks into homomorphic-encryption programs."""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "compile": "hec.compiler.pipeline",
+    "Target": "hec.compiler.target",
+    "Plan": "hec.compiler.plan",
+    "CompileError": "hec.compiler.errors",
+    "Client": "hec.runtime.client",
+    "Server": "hec.runtime.server",
+    "simulate": "hec.runtime.simulate",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:  # the facade is lazy, so that importing hec is fast
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,212 @@
+"""Give every tensor the layout that makes the matrices around it cheapest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+
+from hec.compiler.arrangement import Arrangement, candidates
+from hec.compiler.ckks_ir import DiagonalMatrix
+from hec.compiler.cost import StepCosts
+from hec.compiler.diagonals import Gather, diagonal_matrix, periodic_terms, supports
+from hec.compiler.laid_out import LaidOutGraph, LinearKernel
+from hec.compiler.layout import Layout
+from hec.compiler.schedule import best_split, rotations
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Input, Linear, TensorGraph, operands
+
+_SAMPLE = 400_000  # non-zeros from which a matrix's diagonals are estimated
+_NOMINAL_LIMBS = 4  # only the ratio of rotations to products matters here
+
+
+def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGraph:
+    """Choose layouts front to back, looking one matrix ahead.
+
+    Tensors that meet in an elementwise operation share a layout. An input that only matrices read
+    is arranged by the client for the first of them (`Gather`), which costs the server nothing.
+
+    Source: LoLa's message representations; Orion's single-shot multiplexing.
+    Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
+    """
+    planner = _Planner(graph, slots, target, _groups(graph))
+    for position, operation in enumerate(graph.operations):
+        if isinstance(operation, Linear):
+            planner.place_linear(position, operation)
+        elif planner.groups[position] not in planner.chosen and not _is_free(planner, position):
+            planner.place_plain(position)
+    layouts = tuple(planner.layout(position) for position in range(len(graph.operations)))
+    return LaidOutGraph(graph, slots, layouts, planner.kernels)
+
+
+def _groups(graph: TensorGraph) -> list[int]:
+    """Return, for every operation, the first operation that must share its layout."""
+    ties = nx.Graph()
+    ties.add_nodes_from(range(len(graph.operations)))
+    for position, operation in enumerate(graph.operations):
+        if not isinstance(operation, Linear):
+            ties.add_edges_from((position, operand) for operand in operands(operation))
+    first = [0] * len(graph.operations)
+    for members in nx.connected_components(ties):
+        for member in members:
+            first[member] = min(members)
+    return first
+
+
+@dataclass
+class _Planner:
+    graph: TensorGraph
+    slots: int
+    target: Target
+    groups: list[int]
+    chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
+    gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
+    kernels: dict[int, LinearKernel] = field(default_factory=dict)
+
+    def layout(self, position: int) -> Layout:
+        if position in self.gathers:
+            return self.gathers[position].layout()
+        return self.chosen[self.groups[position]].layout
+
+    def place_plain(self, position: int) -> None:
+        """Give an input that elementwise operations read its standard layout."""
+        shape = self.graph.operations[position].shape
+        self.chosen[self.groups[position]] = candidates(shape, None, self.slots)[0]
+
+    def place_linear(self, position: int, linear: Linear) -> None:
+        """Choose the result's layout, unless an elementwise partner has it already."""
+        group = self.groups[position]
+        if group not in self.chosen:
+            source = self.chosen.get(self.groups[linear.operands[0]])
+            options = candidates(linear.shape, source, self.slots)
+            self.chosen[group] = min(options, key=lambda o: self._price(position, linear, o))
+        for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
+            if _is_free(self, operand) and operand not in self.gathers:
+                self._place_input(operand, matrix, self.chosen[group])
+        self.kernels[position] = self._kernel(linear, self.chosen[group].layout)
+
+    def _place_input(self, position: int, matrix: sp.csr_array, result: Arrangement) -> None:
+        found = self._best_gather(matrix, result)
+        if found is None:
+            self.place_plain(position)
+        else:
+            self.gathers[position] = found[1]
+
+    def _best_gather(
+        self, matrix: sp.csr_array, result: Arrangement
+    ) -> tuple[float, Gather] | None:
+        """Return the cheapest arrangement, and its seconds with the folds that follow."""
+        options: list[tuple[float, Gather]] = []
+        for width in sorted({1, result.pixels, result.layout.period}):
+            read = supports(matrix, result.layout, width)
+            span = result.layout.period
+            while span <= self.slots:
+                option = Gather(read, span)
+                if option.ciphertexts <= self.target.max_input_ciphertexts:
+                    switches = option.ciphertexts - 1 + len(_folds(option.period, span))
+                    price = self._index_price(option.index()) + self._seconds(switches, 0)
+                    options.append((price, option))
+                span *= 2
+        return min(options, key=lambda option: option[0], default=None)
+
+    def _gathered(self, source: Gather, width: int) -> DiagonalMatrix:
+        matrix, result = source.supports.matrix, source.supports.result
+        blocks = (result.blocks, source.ciphertexts)
+        return diagonal_matrix(source.terms(width), matrix, blocks, self.slots)
+
+    def _kernel(self, linear: Linear, result: Layout) -> LinearKernel:
+        sources = [self.layout(operand) for operand in linear.operands]
+        width = max(result.period, *(source.period for source in sources))
+        for operand in linear.operands:
+            if operand in self.gathers:
+                width = max(width, self.gathers[operand].span)
+        matrices = []
+        for operand, source, matrix in zip(linear.operands, sources, linear.matrices, strict=True):
+            arranged = self.gathers.get(operand)
+            if arranged is not None and arranged.supports.matrix is matrix:
+                matrices.append(self._gathered(arranged, width))
+            else:
+                matrices.append(self._periodic(matrix, source, result, width))
+        splits = tuple(best_split(matrix.index, self.slots) for matrix in matrices)
+        return LinearKernel(tuple(matrices), splits, _folds(result.period, width))
+
+    def _periodic(
+        self, matrix: sp.csr_array, source: Layout, result: Layout, width: int
+    ) -> DiagonalMatrix:
+        terms = periodic_terms(matrix, source, result, width)
+        return diagonal_matrix(terms, matrix, (result.blocks, source.blocks), self.slots)
+
+    def _price(self, position: int, linear: Linear, option: Arrangement) -> float:
+        """Estimate the seconds of this matrix and of the cheapest continuation."""
+        own = sum(
+            self._operand_price(operand, matrix, option)
+            for operand, matrix in zip(linear.operands, linear.matrices, strict=True)
+        )
+        return own + sum(self._next_prices(position, option))
+
+    def _operand_price(self, operand: int, matrix: sp.csr_array, option: Arrangement) -> float:
+        if _is_free(self, operand) and operand not in self.gathers:
+            found = self._best_gather(matrix, option)
+            return found[0] if found else float("inf")
+        return self._periodic_price(matrix, self.layout(operand), option.layout)
+
+    def _next_prices(self, position: int, option: Arrangement) -> list[float]:
+        group = self.groups[position]
+        prices = []
+        for later in range(position + 1, len(self.graph.operations)):
+            linear = self.graph.operations[later]
+            if not isinstance(linear, Linear):
+                continue
+            for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
+                if self.groups[operand] == group:
+                    options = candidates(linear.shape, option, self.slots)
+                    prices.append(
+                        min(self._periodic_price(matrix, option.layout, o.layout) for o in options)
+                    )
+        return prices
+
+    def _periodic_price(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
+        sample = _sampled(matrix)
+        width = max(source.period, result.period)
+        index = self._periodic(sample, source, result, width).index
+        return self._index_price(index) + self._seconds(len(_folds(result.period, width)), 0)
+
+    def _index_price(self, index: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> float:
+        split = best_split(index, self.slots)
+        return self._seconds(rotations(index, split, self.slots), len(index))
+
+    def _seconds(self, key_switches: int, products: int) -> float:
+        costs = StepCosts(2 * self.slots)
+        switching = key_switches * costs.key_switch(_NOMINAL_LIMBS)
+        return switching + products * costs.multiply_plain(_NOMINAL_LIMBS)
+
+
+def _is_free(planner: _Planner, position: int) -> bool:
+    """Tell whether `position` is an input that only matrices read."""
+    graph = planner.graph
+    if not isinstance(graph.operations[position], Input):
+        return False
+    return planner.groups.count(planner.groups[position]) == 1
+
+
+def _folds(period: int, width: int) -> tuple[int, ...]:
+    steps = []
+    while period < width:
+        steps.append(period)
+        period *= 2
+    return tuple(steps)
+
+
+def _sampled(matrix: sp.csr_array) -> sp.csr_array:
+    """Keep some rows, spread evenly but not in step with any power of two; the rest are empty."""
+    if matrix.nnz <= _SAMPLE:
+        return matrix
+    rows = matrix.shape[0]
+    share = _SAMPLE / matrix.nnz
+    kept = np.random.default_rng(0).random(rows) < share
+    counts = np.where(kept, np.diff(matrix.indptr), 0)
+    entries = np.repeat(kept, np.diff(matrix.indptr))
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return sp.csr_array((matrix.data[entries], matrix.indices[entries], indptr), matrix.shape)

@@ -1,0 +1,85 @@
+"""Complete squares: a x^2 + b x + c becomes a (x + h)^2 + c', one level instead of two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hec.compiler.calibration import Calibration, Range
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import (
+    Array,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    size,
+)
+from hec.passes.matrices import diagonal_matrix
+from hec.passes.rewriting import Rebuilt
+
+LARGEST_GAIN = 16.0  # a (x + h)^2 may be this many times the polynomial: 4 bits of precision
+
+
+def complete_squares(graph: TensorGraph, target: Target, calibration: Calibration) -> TensorGraph:
+    """Replace polynomials of degree 2 by a shift, a square, and an affine step; lower ones by that.
+
+    Always pays: shift and affine step fuse into the layers around, so the square's level is all.
+    Where a is so small that the shift h = b / 2a would drown the result in (x + h)^2, that element
+    keeps h = 0 and its b x is added by the affine step, as a second operand.
+
+    Source: algorithms.md, 7 (HerPN, PAPER). Cost: one evaluation of the graph.
+    """
+    ranges: list[Range] = []
+    rebuilt = Rebuilt()
+    for position, operation in enumerate(graph.operations):
+        if not isinstance(operation, Polynomial) or len(operation.coefficients) > 3:
+            rebuilt.keep(position, operation)
+            continue
+        ranges = ranges or calibration.ranges(graph)
+        operand = rebuilt.positions[operation.operand]
+        rebuilt.positions[position] = _completed(
+            operation, operand, ranges[operation.operand], rebuilt
+        )
+    return rebuilt.finish(graph.outputs)
+
+
+def _completed(operation: Polynomial, operand: int, seen: Range, rebuilt: Rebuilt) -> int:
+    shape, origin = operation.shape, operation.origin
+    constant, slope, square = _power_coefficients(operation)
+    if not square.any():
+        return rebuilt.add(Linear((operand,), (diagonal_matrix(slope),), constant, shape, origin))
+    shift = _shifts(constant, slope, square, seen)
+    rest = slope - 2 * square * shift  # zero where the square is complete
+    rest[np.abs(rest) <= 1e-14 * np.abs(slope)] = 0.0
+    shifted = operand
+    if shift.any():
+        identity = diagonal_matrix(np.ones(shift.size))
+        shifted = rebuilt.add(Linear((operand,), (identity,), shift, shape, origin))
+    result = rebuilt.add(Multiply(shifted, shifted, shape, origin, operation.fit))
+    if not (rest.any() or constant.any() or shift.any()) and (square == 1).all():
+        return result
+    operands, matrices = [result], [diagonal_matrix(square)]
+    if rest.any():
+        operands.append(shifted)
+        matrices.append(diagonal_matrix(rest))
+    bias = constant - square * shift**2 - rest * shift
+    return rebuilt.add(Linear(tuple(operands), tuple(matrices), bias, shape, origin))
+
+
+def _power_coefficients(operation: Polynomial) -> tuple[Array, Array, Array]:
+    """Return c, b, a, each (elements,)."""
+    rows = np.zeros((3, size(operation)))
+    given = operation.coefficients
+    rows[: len(given)] = given[:, None] if given.ndim == 1 else given
+    if operation.basis == "chebyshev":
+        return rows[0] - rows[2], rows[1], 2 * rows[2]
+    return rows[0], rows[1], rows[2]
+
+
+def _shifts(constant: Array, slope: Array, square: Array, seen: Range) -> Array:
+    """Return h for each element: b / 2a, or 0 where that would drown the result."""
+    reach = max(seen.magnitude(), 1e-30)
+    largest = np.abs(slope) * reach + np.abs(square) * reach**2
+    limit = np.sqrt(LARGEST_GAIN * largest.max() / np.abs(square).max())
+    shift = np.divide(slope, 2 * square, out=np.full_like(slope, np.inf), where=square != 0)
+    return np.where(np.abs(shift) + reach <= limit, shift, 0.0)

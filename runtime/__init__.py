@@ -1,0 +1,1 @@
+"""Everything that runs a plan: backends, executor, client, server, keys."""

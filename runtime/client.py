@@ -1,0 +1,120 @@
+"""The data owner: makes keys, encrypts inputs, decrypts and finishes outputs.
+
+Works from the client part of a plan alone. The secret key stays in this process, and in the folder
+that `save` writes; everything else that leaves is bytes for the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hec.compiler.errors import fail
+from hec.compiler.plan import Plan
+from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput
+from hec.runtime import container, epilogue, keys
+from hec.runtime.input_checks import check_names, check_range, checked_array
+from hec.runtime.tenseal_client import TensealSecret
+from hec.runtime.tenseal_context import TensealContext
+
+AnyArray = NDArray[np.generic]
+Result: TypeAlias = "AnyArray | dict[str, AnyArray]"
+
+
+class Client:
+    """A secret key for one plan; new keys are made unless a `secret` is given."""
+
+    def __init__(self, plan: Plan | ClientPart, secret: TensealSecret | None = None) -> None:
+        self.part = _client_part(plan)
+        for output in self.part.outputs:
+            epilogue.check(output.shape, output.epilogue, f"tensor '{output.name}'")
+        self._secret = secret or TensealSecret(TensealContext(self.part.parameters))
+
+    @classmethod
+    def load(cls, plan: Plan | ClientPart, folder: str | PathLike[str]) -> Client:
+        """Return the client whose secret key `save` wrote to `folder`, for the same plan."""
+        part, folder = _client_part(plan), Path(folder)
+        data = keys.read_secret(folder, part)
+        place = str(folder / keys.SECRET_FILE)
+        context = TensealContext(part.parameters)
+        return cls(part, TensealSecret.from_bytes(context, data, place))
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write `secret.key`, for the owner only, and `evaluation.key`, for the server.
+
+        Raise `CompileError` rather than replace a secret key.
+        """
+        folder = Path(folder)
+        keys.make_folder(folder)
+        keys.write_evaluation_keys(folder, self.evaluation_keys())
+        keys.write_secret(folder, self.part, self._secret.to_bytes())
+
+    def evaluation_keys(self) -> bytes:
+        """Return what the server needs to compute, and cannot decrypt with."""
+        relin, galois = self._secret.evaluation_keys(self.part.keys)
+        return keys.pack_evaluation_keys(self.part, relin, galois)
+
+    def encrypt(self, x: ArrayLike | Mapping[str, ArrayLike]) -> bytes:
+        """Return the message that carries one sample: an array, or one array per input name.
+
+        A leading batch axis of 1 may be left out or added. Values outside the interval that the
+        plan was made for give a `HecWarning`; NaN and infinities raise `CompileError`.
+        """
+        arrays = _by_name(x, self.part.inputs)
+        blobs = {item.name: self._encrypt(item, arrays[item.name]) for item in self.part.inputs}
+        return container.pack("encrypted input", self.part, blobs)
+
+    def decrypt(self, data: bytes, place: str = "") -> Result:
+        """Return the output, or all outputs by name where there are several.
+
+        Raise `CompileError`, naming `place`, unless `data` is the server's answer for this plan.
+        """
+        blobs = container.unpack(data, "encrypted output", self.part, place)
+        counts = {output.name: output.layout.blocks for output in self.part.outputs}
+        check_names({name: len(b) for name, b in blobs.items()}, counts, place)
+        results = {o.name: self._decrypt(o, blobs[o.name], place) for o in self.part.outputs}
+        return results if len(results) > 1 else next(iter(results.values()))
+
+    def _encrypt(self, item: PlanInput, x: ArrayLike) -> tuple[bytes, ...]:
+        place = f"input '{item.name}'"
+        values = checked_array(x, item.shape, place)
+        check_range(values, item.interval, place)
+        packed = item.layout.pack(values.reshape(1, -1) / item.divisor)[0]
+        encrypt = self._secret.encrypt
+        return tuple(encrypt(block, item.level, item.scale, place) for block in packed)
+
+    def _decrypt(self, item: PlanOutput, blobs: tuple[bytes, ...], place: str) -> AnyArray:
+        place = f"{place or 'encrypted output'}: tensor '{item.name}'"
+        decrypt = self._secret.decrypt
+        packed = np.stack([decrypt(blob, item.level, item.scale, place) for blob in blobs])
+        values = item.layout.unpack(packed[None])[0] * item.factor
+        return epilogue.apply(values.reshape(item.shape), item.epilogue)
+
+
+def _client_part(plan: Plan | ClientPart) -> ClientPart:
+    return plan.client if isinstance(plan, Plan) else plan
+
+
+def _by_name(
+    x: ArrayLike | Mapping[str, ArrayLike], inputs: tuple[PlanInput, ...]
+) -> Mapping[str, ArrayLike]:
+    names = [item.name for item in inputs]
+    if not isinstance(x, Mapping):
+        x = {names[0]: x} if len(names) == 1 else {}
+    if set(x) != set(names):
+        given = _quoted(sorted(map(str, x))) or "one unnamed array"
+        raise fail(
+            f"Expected a value for {_quoted(names)}; got {given}",
+            "inputs of the model",
+            "give a dictionary from input name to array",
+        )
+    return x
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,154 @@
+"""The bytes that client and server exchange and keep: ciphertexts, evaluation keys, the secret key.
+
+    8 bytes    magic, unlike any text
+    4 bytes    length of the header, little-endian
+    header     JSON: version, kind, plan, parameters, [{name, sizes of its blobs}, ...]
+    blobs      in the order of the header
+    32 bytes   SHA-256 of all before it
+
+Every container names its plan and the fingerprint of its encryption parameters, so that a mix-up is
+an error instead of a wrong prediction. The checksum finds damage, not forgery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from hec.compiler.checked_json import Json, Node, damaged, dump, parse
+from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.errors import fail
+from hec.compiler.plan_parts import ClientPart
+from hec.compiler.record import encode
+
+Kind = Literal["secret key", "evaluation keys", "encrypted input", "encrypted output"]
+
+MAGIC: Final = b"hec\x1a\r\n\x00\x01"
+VERSION: Final = 1
+LENGTH_BYTES: Final = 4
+MAX_HEADER: Final = 2**20  # bytes
+DIGEST_BYTES: Final = 32
+WITH_ARTICLE: Final[dict[Kind, str]] = {
+    "secret key": "a secret key",
+    "evaluation keys": "evaluation keys",
+    "encrypted input": "an encrypted input",
+    "encrypted output": "an encrypted output",
+}
+
+
+@dataclass(frozen=True)
+class Container:
+    """Named lists of blobs, for one plan and its encryption parameters."""
+
+    kind: Kind
+    plan_id: str
+    parameters: str  # fingerprint
+    blobs: Mapping[str, tuple[bytes, ...]]
+
+
+def pack(kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]]) -> bytes:
+    """Return a container for the plan of `part` as bytes."""
+    contents: list[Json] = [
+        {"name": name, "sizes": [len(piece) for piece in pieces]} for name, pieces in blobs.items()
+    ]
+    header = dump(
+        {
+            "version": VERSION,
+            "kind": kind,
+            "plan": part.plan_id,
+            "parameters": fingerprint(part.parameters),
+            "contents": contents,
+        }
+    )
+    length = len(header).to_bytes(LENGTH_BYTES, "little")
+    pieces = [MAGIC, length, header, *(blob for named in blobs.values() for blob in named)]
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return b"".join([*pieces, digest.digest()])
+
+
+def unpack(
+    data: bytes, kind: Kind, part: ClientPart, place: str = ""
+) -> Mapping[str, tuple[bytes, ...]]:
+    """Return the blobs of a container of `kind` for the plan of `part`.
+
+    Raise `CompileError` at `place` if it is of another kind, plan or version, or damaged.
+    """
+    place = place or kind
+    container = _parse(data, kind, place)
+    if container.kind != kind:
+        raise _other_kind(kind, container.kind, place)
+    if container.plan_id != part.plan_id:
+        raise fail(
+            f"Expected {WITH_ARTICLE[kind]} for plan {part.plan_id[:12]}; "
+            f"this is for {container.plan_id[:12]}",
+            place,
+            "client and server must use the same plan; make it again with this one",
+        )
+    if container.parameters != fingerprint(part.parameters):
+        raise damaged("its encryption parameters are not those of its plan", place)
+    return container.blobs
+
+
+def fingerprint(parameters: EncryptionParameters) -> str:
+    """Return a hash that only equal parameters share."""
+    return hashlib.sha256(dump(encode(parameters, []))).hexdigest()
+
+
+def _other_kind(expected: Kind, found: Kind, place: str) -> Exception:
+    help = f"give {WITH_ARTICLE[expected]}"
+    if found == "secret key":
+        help = f"{help}; the secret key must never leave the data owner"
+    message = f"Expected {WITH_ARTICLE[expected]}, found {WITH_ARTICLE[found]}"
+    return fail(message, place, help)
+
+
+def _parse(data: bytes, kind: Kind, place: str) -> Container:
+    if not data.startswith(MAGIC):
+        expected = WITH_ARTICLE[kind]
+        raise fail(f"Expected {expected}, found other data", place, f"give {expected} made by hec")
+    body = memoryview(data)[:-DIGEST_BYTES]
+    if hashlib.sha256(body).digest() != data[-DIGEST_BYTES:]:
+        raise damaged("its content does not match its checksum", place)
+    start = len(MAGIC) + LENGTH_BYTES
+    stop = start + int.from_bytes(data[len(MAGIC) : start], "little")
+    if stop > min(len(body), start + MAX_HEADER):
+        raise damaged("its header is too long", place)
+    return _from_header(parse(data[start:stop], place), body[stop:])
+
+
+def _from_header(header: Node, content: memoryview) -> Container:
+    version = header.mapping().get("version", header)
+    if version.value != VERSION:
+        raise fail(
+            f"Expected format version {VERSION}, found version {version.value}",
+            header.place.removesuffix(": "),
+            "use the same version of hec on both sides",
+        )
+    fields = header.fields("version", "kind", "plan", "parameters", "contents")
+    kind = next((name for name in WITH_ARTICLE if name == fields["kind"].value), None)
+    if kind is None:
+        raise fields["kind"].wrong(f"one of {', '.join(WITH_ARTICLE)}")
+    blobs = _blobs(fields["contents"], content)
+    return Container(kind, fields["plan"].text(), fields["parameters"].text(), blobs)
+
+
+def _blobs(contents: Node, content: memoryview) -> dict[str, tuple[bytes, ...]]:
+    blobs: dict[str, tuple[bytes, ...]] = {}
+    start = 0
+    for item in contents.items():
+        fields = item.fields("name", "sizes")
+        pieces = []
+        for size in fields["sizes"].items():
+            stop = start + size.integer()
+            if not start <= stop <= len(content):
+                raise size.wrong("the size of a piece of this file")
+            pieces.append(bytes(content[start:stop]))
+            start = stop
+        blobs[fields["name"].text()] = tuple(pieces)
+    if start != len(content) or len(blobs) != len(contents.items()):
+        raise contents.wrong("names, and sizes that add up")
+    return blobs

@@ -1,0 +1,166 @@
+"""Walk a Program over a backend: encode every plaintext once, then run on any number of inputs.
+
+A value is a list of ciphertexts, one per block of its layout, and is released after its last use,
+so that memory follows the width of the network and not its depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic
+
+from typing_extensions import assert_never
+
+from hec.compiler import kernels
+from hec.compiler.backend import Backend, Ciphertext, Plaintext
+from hec.compiler.ckks_ir import (
+    Add,
+    AddPlain,
+    Input,
+    LinearTransform,
+    ModSwitch,
+    Multiply,
+    Output,
+    Polynomial,
+    Program,
+    Rescale,
+    RotateSum,
+    ValueType,
+)
+from hec.compiler.kernels import ConstantCache
+from hec.compiler.typing_rules import infer_types, operands
+from hec.runtime.input_checks import check_names
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Generic[Ciphertext, Plaintext]):
+    """A Program with its plaintexts encoded for one backend; each field by position."""
+
+    program: Program
+    backend: Backend[Ciphertext, Plaintext]
+    linear: Mapping[int, Callable[[list[Ciphertext]], list[Ciphertext]]]
+    vectors: Mapping[int, list[Plaintext]]  # of AddPlain, one per block
+    constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
+    released: tuple[tuple[int, ...], ...]  # the values whose last use is here
+
+
+def prepare(
+    program: Program, backend: Backend[Ciphertext, Plaintext]
+) -> Prepared[Ciphertext, Plaintext]:
+    """Encode every plaintext of `program` at exactly the level and scale where it is used.
+
+    The constants of a polynomial follow at its first run.
+    """
+    types = infer_types(program)
+    linear: dict[int, Callable[[list[Ciphertext]], list[Ciphertext]]] = {}
+    vectors: dict[int, list[Plaintext]] = {}
+    constants: dict[int, list[ConstantCache[Plaintext]]] = {}
+    for position, instruction in enumerate(program.instructions):
+        match instruction:
+            case LinearTransform():
+                level = types[instruction.operand].level
+                linear[position] = kernels.linear_kernel(instruction, backend, level)
+            case AddPlain():
+                vectors[position] = _encode(instruction, backend, types[instruction.operand])
+            case Polynomial():
+                blocks = types[position].blocks
+                constants[position] = [ConstantCache() for _ in range(blocks)]
+            case _:
+                pass  # nothing to encode
+    return Prepared(program, backend, linear, vectors, constants, last_uses(program))
+
+
+def run(
+    prepared: Prepared[Ciphertext, Plaintext], inputs: Mapping[str, list[Ciphertext]]
+) -> dict[str, list[Ciphertext]]:
+    """Return the ciphertexts of every output, given those of every input; both by name.
+
+    Raise `CompileError` if the inputs are not those of the program.
+    """
+    _check_inputs(prepared.program, inputs)
+    values: dict[int, list[Ciphertext]] = {}
+    outputs: dict[str, list[Ciphertext]] = {}
+    for position, instruction in enumerate(prepared.program.instructions):
+        if isinstance(instruction, Input):
+            values[position] = list(inputs[instruction.name])
+        elif isinstance(instruction, Output):
+            outputs[instruction.name] = values[instruction.operand]
+        else:
+            values[position] = _step(prepared, position, values)
+        for last in prepared.released[position]:
+            values.pop(last, None)
+    return outputs
+
+
+def last_uses(program: Program) -> tuple[tuple[int, ...], ...]:
+    """Return, for every position, the values that nothing after it reads."""
+    last = list(range(len(program.instructions)))
+    for position, instruction in enumerate(program.instructions):
+        for operand in operands(instruction):
+            last[operand] = position
+    released: list[list[int]] = [[] for _ in last]
+    for value, position in enumerate(last):
+        released[position].append(value)
+    return tuple(tuple(values) for values in released)
+
+
+def _encode(
+    instruction: AddPlain, backend: Backend[Ciphertext, Plaintext], x: ValueType
+) -> list[Plaintext]:
+    return [backend.encode(block, x.level, x.scale) for block in instruction.values]
+
+
+def _step(
+    prepared: Prepared[Ciphertext, Plaintext],
+    position: int,
+    values: Mapping[int, list[Ciphertext]],
+) -> list[Ciphertext]:
+    backend, instruction = prepared.backend, prepared.program.instructions[position]
+    match instruction:
+        case LinearTransform():
+            return prepared.linear[position](values[instruction.operand])
+        case RotateSum():
+            x, steps = values[instruction.operand], instruction.steps
+            return [kernels.apply_rotate_sum(block, steps, backend) for block in x]
+        case AddPlain():
+            pairs = zip(values[instruction.operand], prepared.vectors[position], strict=True)
+            return [backend.add_plain(block, plain) for block, plain in pairs]
+        case Add():
+            couples = zip(values[instruction.left], values[instruction.right], strict=True)
+            return [backend.add(left, right) for left, right in couples]
+        case Multiply():
+            couples = zip(values[instruction.left], values[instruction.right], strict=True)
+            return [backend.multiply(left, right) for left, right in couples]
+        case Polynomial():
+            return _polynomial(prepared, position, instruction, values[instruction.operand])
+        case Rescale():
+            return [backend.rescale(block) for block in values[instruction.operand]]
+        case ModSwitch():
+            x, level = values[instruction.operand], instruction.level
+            return [backend.mod_switch(block, level) for block in x]
+        case Input() | Output():
+            return []  # `run` has dealt with them
+        case _:
+            assert_never(instruction)
+
+
+def _polynomial(
+    prepared: Prepared[Ciphertext, Plaintext],
+    position: int,
+    instruction: Polynomial,
+    x: list[Ciphertext],
+) -> list[Ciphertext]:
+    primes, constants = prepared.program.parameters.primes, prepared.constants[position]
+    return [
+        kernels.apply_polynomial(
+            block, instruction, number, prepared.backend, primes, constants[number]
+        )
+        for number, block in enumerate(x)
+    ]
+
+
+def _check_inputs(program: Program, inputs: Mapping[str, list[Ciphertext]]) -> None:
+    expected = {x.name: x.layout.blocks for x in program.instructions if isinstance(x, Input)}
+    found = {name: len(blocks) for name, blocks in inputs.items()}
+    check_names(found, expected, "input of the program")

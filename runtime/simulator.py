@@ -1,0 +1,134 @@
+"""What encryption will do to many samples, in seconds and without a key.
+
+The simulator is the cleartext backend plus, at every primitive step, an independent Gaussian error
+of the size that `noise` predicts, and a count of the values that the modulus could not hold. A
+whole matrix is one sparse product, with the errors of its steps added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from hec.compiler import noise
+from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform
+from hec.compiler.schedule import Split
+from hec.runtime.cleartext import Cleartext, Plain, Slots
+
+Array = NDArray[np.float64]
+
+
+class Simulator(Cleartext):
+    """Evaluates with the errors of CKKS; `overflows` counts values beyond the modulus."""
+
+    def __init__(self, parameters: EncryptionParameters, seed: int = 0) -> None:
+        super().__init__(parameters)
+        self._random = np.random.default_rng(seed)
+        self.overflows = 0
+
+    def encrypt(self, values: Array, level: int, scale: float) -> Slots:
+        """Return (samples, slots) values with a fresh encryption's error."""
+        fresh = Slots(values, level, scale)
+        return self._noisy(fresh, noise.encryption(self.parameters.ring_degree))
+
+    def encode(self, values: Array, level: int, scale: float) -> Plain:
+        """Round as the encoder does; a single number is rounded in one coefficient only."""
+        values = np.asarray(values, np.float64)
+        if values.ndim == 0:
+            return Plain(np.round(values * scale) / scale, scale)
+        deviation = noise.encoding(self.parameters.ring_degree) / scale
+        return Plain(values + self._random.standard_normal(values.shape) * deviation, scale)
+
+    def rotate(self, x: Slots, steps: int) -> Slots:
+        """Rotate, with a key switch's error."""
+        return self._noisy(super().rotate(x, steps), self._switching(x.level))
+
+    def multiply(self, x: Slots, y: Slots) -> Slots:
+        """Multiply, with a relinearization's error."""
+        return self._fitting(self._noisy(super().multiply(x, y), self._switching(x.level)))
+
+    def rescale(self, x: Slots) -> Slots:
+        """Rescale, with its rounding error."""
+        rounding = noise.rescaling(self.parameters.ring_degree)
+        return self._noisy(super().rescale(self._fitting(x)), rounding)
+
+    def mod_switch(self, x: Slots, level: int) -> Slots:
+        """Drop to `level`, where the values must still fit."""
+        return self._fitting(super().mod_switch(x, level))
+
+    def linear_kernel(
+        self, instruction: LinearTransform, level: int
+    ) -> Callable[[list[Slots]], list[Slots]]:
+        """Return matrix @ operand as one sparse product, with the steps' errors added up."""
+        matrix, power = sparse(instruction.matrix), _row_powers(instruction.matrix)
+        switch = self._switching(level)
+        entering, turns, diagonals = _steps(instruction)
+        degree, slots = self.parameters.ring_degree, instruction.matrix.slots
+        rounding = noise.encoding(degree) / instruction.plain_scale
+
+        def kernel(blocks: list[Slots]) -> list[Slots]:
+            x, scale = np.concatenate([b.values for b in blocks], axis=1), blocks[0].scale
+            product = np.ascontiguousarray((matrix @ x.T).T)
+            product_scale = scale * instruction.plain_scale
+            mean_square = (x**2).mean(axis=1)[:, None]
+            results = []
+            for block in range(instruction.matrix.out_blocks):
+                variance = power[block] * (entering * switch / scale) ** 2
+                variance = variance + turns[block] * (switch / product_scale) ** 2
+                variance = variance + diagonals[block] * rounding**2 * mean_square
+                values = product[:, block * slots : (block + 1) * slots]
+                error = self._random.standard_normal(values.shape, np.float32) * np.sqrt(variance)
+                results.append(self._fitting(Slots(values + error, level, product_scale)))
+            return results
+
+        return kernel
+
+    def _switching(self, level: int) -> float:
+        return noise.key_switching(self.parameters, level)
+
+    def _noisy(self, x: Slots, deviation: float) -> Slots:
+        """Add an error of `deviation` (before division by the scale) to every slot."""
+        error = self._random.standard_normal(x.values.shape, np.float32)
+        return Slots(x.values + error * (deviation / x.scale), x.level, x.scale)
+
+    def _fitting(self, x: Slots) -> Slots:
+        """Count the values beyond half the modulus, which decryption would wrap around."""
+        log_modulus = sum(np.log2(prime) for prime in self.parameters.primes[: x.level + 1])
+        limit = 2.0 ** (log_modulus - 1 - np.log2(x.scale))
+        self.overflows += int(np.count_nonzero(np.abs(x.values) > limit))
+        return x
+
+
+def sparse(matrix: DiagonalMatrix) -> sp.csr_array:
+    """Return the (out_blocks * slots, in_blocks * slots) matrix that the diagonals stand for."""
+    slots, copies = matrix.slots, matrix.slots // matrix.period
+    row = np.repeat(np.arange(len(matrix.index)), np.diff(matrix.values.indptr))
+    out_block, in_block, shift = matrix.index[row].T.astype(np.int64)
+    turns = np.arange(copies, dtype=np.int64)[:, None] * matrix.period
+    slot = matrix.values.indices + turns
+    rows = (out_block * slots + slot).reshape(-1)
+    columns = (in_block * slots + (slot + shift) % slots).reshape(-1)
+    values = np.tile(matrix.values.data.astype(np.float64), copies)
+    shape = (matrix.out_blocks * slots, matrix.in_blocks * slots)
+    return sp.csr_array((values, (rows, columns)), shape=shape)
+
+
+def _row_powers(matrix: DiagonalMatrix) -> Array:
+    """Return (out_blocks, slots) sums of squares over each slot's diagonals."""
+    powers = np.zeros((matrix.out_blocks, matrix.period))
+    row = np.repeat(matrix.index[:, 0], np.diff(matrix.values.indptr))
+    np.add.at(powers, (row, matrix.values.indices), matrix.values.data.astype(np.float64) ** 2)
+    return np.tile(powers, matrix.slots // matrix.period)
+
+
+def _steps(instruction: LinearTransform) -> tuple[bool, list[int], list[int]]:
+    """Return whether inputs are rotated, and giant steps and diagonals of each output block."""
+    index = instruction.matrix.index
+    split = Split(instruction.baby_step, instruction.baby_start)
+    giant, baby = split.apply(index[:, 2].astype(np.int64))
+    blocks = range(instruction.matrix.out_blocks)
+    turns = [np.unique(giant[(index[:, 0] == block) & (giant != 0)]).size for block in blocks]
+    return bool(baby.any()), turns, [int((index[:, 0] == block).sum()) for block in blocks]

@@ -1,0 +1,80 @@
+"""The data owner's side on Microsoft SEAL: the one place that holds a secret key."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from tenseal import sealapi as seal
+
+from hec.compiler.errors import CompileError, fail
+from hec.compiler.key_manifest import KeyManifest
+from hec.runtime.tenseal_context import SEAL_ERRORS, TensealContext, to_bytes
+
+Array = NDArray[np.float64]
+
+
+class TensealSecret:
+    """A secret key, and what can be done only with it; generated anew unless given."""
+
+    def __init__(self, context: TensealContext, secret_key: seal.SecretKey | None = None) -> None:
+        self.context = context
+        if secret_key is None:
+            secret_key = seal.KeyGenerator(context.seal).secret_key()
+        self._secret_key = secret_key
+        self._encryptor = seal.Encryptor(context.seal, secret_key)
+        self._decryptor = seal.Decryptor(context.seal, secret_key)
+        self._encoder = seal.CKKSEncoder(context.seal)
+
+    @classmethod
+    def from_bytes(cls, context: TensealContext, data: bytes, place: str) -> TensealSecret:
+        """Read the secret key that `to_bytes` wrote; raise `CompileError` for anything else."""
+        return cls(context, context.load(seal.SecretKey(), data, "secret key", place))
+
+    def to_bytes(self) -> bytes:
+        """Return the secret key: whoever has it reads everything."""
+        return to_bytes(self._secret_key, self.context.key_bytes(1))
+
+    def evaluation_keys(self, manifest: KeyManifest) -> tuple[bytes, bytes]:
+        """Return new relinearization and Galois keys, exactly those of `manifest`; b"" for none.
+
+        Half of every key is random, and saved as the seed that it grows from.
+        """
+        generator = seal.KeyGenerator(self.context.seal, self._secret_key)
+        relin = galois = b""
+        if manifest.relinearization:
+            relin = to_bytes(generator.create_relin_keys(), self.context.key_bytes(1))
+        if manifest.rotations:
+            elements = [self.context.galois_element(steps) for steps in manifest.rotations]
+            size = self.context.key_bytes(len(elements))
+            galois = to_bytes(generator.create_galois_keys(elements), size)
+        return relin, galois
+
+    def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
+        """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit.
+
+        With the secret key a fresh ciphertext has about 7 bits less noise than with a public one,
+        and half of it travels as a seed.
+        """
+        plain = seal.Plaintext()
+        try:
+            self._encoder.encode(values.tolist(), self.context.parms_ids[level], scale, plain)
+        except SEAL_ERRORS as error:
+            raise _too_large(values, error, place) from None
+        fresh = self._encryptor.encrypt_symmetric(plain)
+        return to_bytes(fresh, self.context.ciphertext_bytes(level))
+
+    def decrypt(self, data: bytes, level: int, scale: float, place: str) -> Array:
+        """Return the (slots,) values of a ciphertext at (level, scale)."""
+        ciphertext = self.context.load_ciphertext(data, level, scale, place)
+        plain = seal.Plaintext()
+        self._decryptor.decrypt(ciphertext, plain)
+        return np.array(self._encoder.decode_double(plain))
+
+
+def _too_large(values: Array, error: Exception, place: str) -> CompileError:
+    largest = float(np.abs(values).max())
+    return fail(
+        f"The values cannot be encrypted ({error}): up to {largest:.3g} times the expected range",
+        place,
+        "scale the input as in calibration",
+    )

@@ -1,0 +1,147 @@
+"""The executor in the clear: it computes what the Program says, with the keys that it lists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hec.compiler import ckks_ir
+from hec.compiler.ckks_ir import EncryptionParameters, Program
+from hec.compiler.errors import CompileError
+from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.runtime import executor
+from hec.runtime.cleartext import Cleartext, Slots
+from sample_plans import TINY, deep_program, dense, first_slots, linear_program
+
+Array = NDArray[np.float64]
+
+
+class Recorder(Cleartext):
+    """Cleartext that notes the keys it is asked for."""
+
+    def __init__(self, parameters: EncryptionParameters) -> None:
+        super().__init__(parameters)
+        self.steps: set[int] = set()
+        self.products = 0
+        self.encoded = 0
+
+    def encode(self, values: Array, level: int, scale: float):  # type: ignore[no-untyped-def]
+        self.encoded += 1
+        return super().encode(values, level, scale)
+
+    def rotate(self, x: Slots, steps: int) -> Slots:
+        self.steps.add(steps % self.parameters.slots)
+        return super().rotate(x, steps)
+
+    def multiply(self, x: Slots, y: Slots) -> Slots:
+        self.products += 1
+        return super().multiply(x, y)
+
+
+def encrypted(program: Program, seed: int = 0) -> dict[str, list[Slots]]:
+    random = np.random.default_rng(seed)
+    inputs = [x for x in program.instructions if isinstance(x, ckks_ir.Input)]
+    return {
+        x.name: [
+            Slots(random.uniform(-1, 1, (1, program.parameters.slots)), x.level, x.scale)
+            for _ in range(x.layout.blocks)
+        ]
+        for x in inputs
+    }
+
+
+def values(blocks: list[Slots]) -> Array:
+    return np.concatenate([block.values for block in blocks])
+
+
+def test_a_linear_program_is_its_matrix_plus_its_bias() -> None:
+    program = linear_program(TINY)
+    inputs = encrypted(program)
+    outputs = executor.run(executor.prepare(program, Cleartext(TINY)), inputs)
+    _, linear, _, bias, _ = program.instructions
+    assert isinstance(linear, ckks_ir.LinearTransform) and isinstance(bias, ckks_ir.AddPlain)
+    expected = dense(linear.matrix, values(inputs["image"])) + bias.values
+    np.testing.assert_allclose(values(outputs["scores"]), expected, atol=1e-12)
+
+
+def test_every_operation_computes_what_it_says() -> None:
+    program = deep_program(TINY)
+    inputs = encrypted(program)
+    outputs = executor.run(executor.prepare(program, Cleartext(TINY)), inputs)
+    linear = program.instructions[2]
+    assert isinstance(linear, ckks_ir.LinearTransform)
+    x = dense(linear.matrix, values(inputs["left"])) + values(inputs["right"])
+    square = x * x
+    sums = square + np.roll(square, 2, axis=1)
+    sums = sums + np.roll(sums, -1, axis=1)
+    curve = np.polynomial.chebyshev.chebval(x, [0.1, 0.5, 0.0, -0.2])
+    np.testing.assert_allclose(values(outputs["sums"]), sums, atol=1e-12)
+    np.testing.assert_allclose(values(outputs["curve"]), curve, atol=1e-12)
+
+
+@pytest.mark.parametrize("program", [linear_program(TINY), deep_program(TINY)])
+def test_the_keys_used_are_those_of_the_manifest(program: Program) -> None:
+    backend = Recorder(TINY)
+    executor.run(executor.prepare(program, backend), encrypted(program))
+    used = KeyManifest(tuple(sorted(backend.steps)), backend.products > 0)
+    assert used == needed_keys(program)
+
+
+def test_a_line_needs_no_relinearization_key() -> None:
+    program = Program(
+        TINY,
+        (
+            ckks_ir.Input("x", first_slots(TINY.slots, 4), 1, 2.0**28, 1.0),
+            ckks_ir.Polynomial(0, np.array([0.5, 0.25]), 2.0**28),
+            ckks_ir.Output(1, "y", first_slots(TINY.slots, 4), 1.0),
+        ),
+    )
+    backend = Recorder(TINY)
+    executor.run(executor.prepare(program, backend), encrypted(program))
+    assert needed_keys(program) == KeyManifest((), False)
+    assert backend.products == 0
+
+
+def test_a_second_run_encodes_nothing() -> None:
+    program = deep_program(TINY)
+    backend = Recorder(TINY)
+    prepared = executor.prepare(program, backend)
+    first = executor.run(prepared, encrypted(program))
+    encoded = backend.encoded
+    second = executor.run(prepared, encrypted(program))
+    assert backend.encoded == encoded
+    np.testing.assert_array_equal(values(first["curve"]), values(second["curve"]))
+
+
+def test_a_value_is_released_at_its_last_use() -> None:
+    program = deep_program(TINY)
+    released = executor.last_uses(program)
+    assert released[5] == (3, 4)  # the sum is the last to read both
+    assert released[9] == (5,)  # the square read it before, the polynomial now
+    assert sorted(v for values in released for v in values) == list(range(12))
+
+
+def test_wrong_inputs_are_named() -> None:
+    program = deep_program(TINY)
+    prepared = executor.prepare(program, Cleartext(TINY))
+    inputs = encrypted(program)
+    with pytest.raises(CompileError) as caught:
+        executor.run(prepared, {"left": inputs["left"] * 2})
+    assert str(caught.value) == (
+        "Expected the ciphertexts 'left' (1), 'right' (2), found 'left' (2)\n"
+        "  --> input of the program\n"
+        "  help: make the message again with this plan"
+    )
+
+
+def test_an_unused_value_is_released_at_once() -> None:
+    program = linear_program(TINY)
+    extra = (
+        *program.instructions[:1],
+        ckks_ir.Rescale(0),
+        ckks_ir.Output(0, "same", first_slots(16, 6, 2), 1.0),
+    )
+    assert executor.last_uses(replace(program, instructions=extra)) == ((), (1,), (0, 2))
