@@ -44,6 +44,11 @@ def whole(number: float) -> str:
     return f"{number:.0f}"
 
 
+def tenths(number: float) -> str:
+    """Return the number with one decimal."""
+    return f"{number:.1f}"
+
+
 def percent(number: float) -> str:
     """Show a share."""
     return f"{100 * number:.2f}"

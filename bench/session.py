@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,14 +59,6 @@ def as_matrix(value: Any, samples: int) -> Array:
 def agreement(outputs: Array, clear: Array) -> float:
     """Return the share of samples whose largest output is the same."""
     return float((outputs.argmax(axis=1) == clear.argmax(axis=1)).mean())
-
-
-def stored_bytes(value: Any) -> float | None:
-    """Return the size of the file that keys or an encrypted message are saved to."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stored"
-        value.save(path)
-        return float(path.stat().st_size)
 
 
 def peak_bytes() -> float:

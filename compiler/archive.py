@@ -33,7 +33,7 @@ HEADER: Final = "header.json"
 HEADER_CAP: Final = 2**16  # bytes
 JSON_CAP: Final = 2**26  # bytes of one JSON document
 NPY_HEADER: Final = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype><[iuf][248])', 'fortran_order': False, "
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>\|u1|<[iuf][248])', 'fortran_order': False, "
     rb"'shape': \((?P<shape>[0-9, ]{0,99})\), \} {0,99}\n",
     re.DOTALL,
 )

@@ -59,13 +59,16 @@ def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arr
         found += [] if aligned is None else [aligned]
     unique: list[Arrangement] = []
     for candidate in found:
-        if not any(_same(candidate.layout, other.layout) for other in unique):
+        twin = next((i for i, other in enumerate(unique) if _same(candidate, other)), None)
+        if twin is None:
             unique.append(candidate)
+        elif unique[twin].places is None:  # what comes next may align with places
+            unique[twin] = candidate
     return unique
 
 
-def _same(left: Layout, right: Layout) -> bool:
-    return np.array_equal(left.elements, right.elements)
+def _same(left: Arrangement, right: Arrangement) -> bool:
+    return np.array_equal(left.layout.elements, right.layout.elements)
 
 
 def _dense(image: tuple[int, int, int], slots: int) -> Arrangement:
@@ -80,9 +83,7 @@ def _standard(image: tuple[int, int, int], slots: int) -> Arrangement:
     return _placed(image, places, slots)
 
 
-def _aligned(
-    image: tuple[int, int, int], source: Arrangement, slots: int
-) -> Arrangement | None:
+def _aligned(image: tuple[int, int, int], source: Arrangement, slots: int) -> Arrangement | None:
     """Keep every pixel where the source has it; channels take the places that are left."""
     if source.places is None:
         return None

@@ -15,7 +15,11 @@ class Backend(Protocol[Ciphertext, Plaintext]):
     """Evaluate on ciphertexts; operands are never changed."""
 
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Plaintext:
-        """Encode (slots,) values for use with a ciphertext at `level`."""
+        """Encode (slots,) values, or one number for all, for use with a ciphertext at `level`.
+
+        What rounds to zero must not be encoded as zero where the product with it would no longer be
+        encrypted.
+        """
         ...
 
     def rotate(self, x: Ciphertext, steps: int) -> Ciphertext:

@@ -186,9 +186,9 @@ def _problems(
         return [Problem(message, place, f"give an array of shape {forms}")]
     if not array.size:
         return [Problem("calibration data has no samples", place, "give at least one sample")]
-    bad = np.flatnonzero(~np.isfinite(array.astype(np.float64)).reshape(len(array), -1).all(axis=1))
-    if bad.size:
-        message = f"calibration data has {bad.size} samples with NaN or infinity, first {bad[0]}"
+    bad = [i for i, sample in enumerate(array) if not np.isfinite(sample.astype(np.float64)).all()]
+    if bad:
+        message = f"calibration data has {len(bad)} samples with NaN or infinity, first {bad[0]}"
         return [Problem(message, place, "remove or repair these samples")]
     return []
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import log2
 
-from numpy.typing import NDArray
-
 import numpy as np
+from numpy.typing import NDArray
 
 _REFERENCE = 16384 * log2(16384)
 

@@ -34,7 +34,7 @@ def levels(operation: TensorOperation) -> int:
 
 def deepest_path(graph: TensorGraph) -> list[int]:
     """Return the positions of the operations on the path that takes the most levels."""
-    flow = nx.DiGraph()
+    flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(range(len(graph.operations)))
     for position, operation in enumerate(graph.operations):
         for operand in operands(operation):

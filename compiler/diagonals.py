@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.layout import UNUSED, Layout, ceil_power_of_two
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.signedinteger]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,8 @@ class Gather:
 
     def terms(self, width: int) -> Terms:
         """Place the non-zeros; the sums that follow run over `width` >= span slots."""
-        matrix, result, slots = self.supports.matrix, self.supports.result, self.supports.result.slots
+        matrix, result = self.supports.matrix, self.supports.result
+        slots = result.slots
         row, column = _coordinates(matrix)
         position = result.first_slots()[row]
         goal = position % slots
@@ -142,41 +143,67 @@ class Gather:
         return block, copy, residue
 
 
-def periodic_terms(
-    matrix: sp.csr_array, source: Layout, target: Layout, width: int
-) -> Terms:
+def periodic_terms(matrix: sp.csr_array, source: Layout, target: Layout, width: int) -> Terms:
     """Place the non-zeros of `matrix`, whose rows are summed over `width` slots.
 
     `width` is at least the period of either layout (and the slots, where a tensor takes several
     ciphertexts). Shifts are the smallest in absolute value.
     """
     slots, fold, repeat = source.slots, target.period, source.period
-    row, column = _coordinates(matrix)
-    start, goal = source.first_slots()[column], target.first_slots()[row]
-    step = min(fold, repeat)
-    shift = (start - goal + step // 2) % step - step // 2
-    if repeat > fold:
-        slot = (start % slots - shift) % repeat
-    else:
-        slot = goal % slots
-    return Terms(goal // slots, start // slots, shift, slot % width, width)
+    starts = source.first_slots().astype(np.int32)
+    goals = target.first_slots().astype(np.int32)
+    start = starts[matrix.indices]
+    goal = np.repeat(goals, np.diff(matrix.indptr))
+    step = min(fold, repeat)  # a power of two, as are slots and width: masks are remainders
+    shift = ((start - goal + step // 2) & (step - 1)) - step // 2
+    slot = (start - shift) & (repeat - 1) if repeat > fold else goal & (width - 1)
+    return Terms(goal // slots, start // slots, shift, slot, width)
+
+
+def diagonal_index(terms: Terms, blocks: tuple[int, int], slots: int) -> NDArray[np.int32]:
+    """Return which diagonals the terms need, (diagonals, 3): output block, input block, shift."""
+    return _index(_distinct(_keys(terms, blocks, slots), blocks, slots), blocks, slots)
 
 
 def diagonal_matrix(
     terms: Terms, matrix: sp.csr_array, blocks: tuple[int, int], slots: int
 ) -> DiagonalMatrix:
-    """Collect the terms of `matrix` into diagonals; `blocks` counts outputs, then inputs."""
-    out_blocks, in_blocks = blocks
-    span = 2 * slots
-    key = (terms.out_block * in_blocks + terms.in_block) * span + terms.shift + slots
-    keys, row = np.unique(key, return_inverse=True)
-    block, shift = np.divmod(keys, span)
-    index = np.stack([block // in_blocks, block % in_blocks, shift - slots], axis=1)
+    """Collect the terms of `matrix` into diagonals; `blocks` counts outputs, then inputs.
+
+    An output without any term gets a diagonal of zeros, so that there is a ciphertext to compute.
+    """
+    key = _keys(terms, blocks, slots)
+    keys = _distinct(key, blocks, slots)
+    row = np.searchsorted(keys, key).astype(np.int32)
     values = sp.csr_array(
-        (matrix.data.astype(np.float32), (row.reshape(-1), terms.slot)),
+        (matrix.data.astype(np.float32), (row, terms.slot.astype(np.int32))),
         shape=(keys.size, terms.period),
     )
-    return DiagonalMatrix(slots, out_blocks, in_blocks, index.astype(np.int32), values)
+    return DiagonalMatrix(slots, *blocks, _index(keys, blocks, slots), values)
+
+
+def _keys(terms: Terms, blocks: tuple[int, int], slots: int) -> Indices:
+    """Number the diagonals; a shift lies in (-slots, slots)."""
+    return (terms.out_block * blocks[1] + terms.in_block) * (2 * slots) + terms.shift + slots
+
+
+def _distinct(key: Indices, blocks: tuple[int, int], slots: int) -> Indices:
+    """Return the keys that occur, sorted, and one for every output block that has none.
+
+    Marks them in an array of all possible keys: sorting tens of millions would take seconds.
+    """
+    out_blocks, in_blocks = blocks
+    occurs = np.zeros(out_blocks * in_blocks * 2 * slots, np.bool_)
+    occurs[key] = True
+    by_output = occurs.reshape(out_blocks, -1)
+    by_output[~by_output.any(axis=1), slots] = True
+    return np.flatnonzero(occurs)
+
+
+def _index(keys: Indices, blocks: tuple[int, int], slots: int) -> NDArray[np.int32]:
+    block, shift = np.divmod(keys, 2 * slots)
+    index = np.stack([block // blocks[1], block % blocks[1], shift - slots], axis=1)
+    return index.astype(np.int32)
 
 
 def _coordinates(matrix: sp.csr_array) -> tuple[Indices, Indices]:

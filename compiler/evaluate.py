@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import assert_never
@@ -58,8 +57,10 @@ def polynomial(operation: Polynomial, x: Array) -> Array:
     shared = operation.coefficients.ndim == 1
     coefficients = operation.coefficients[:, None] if shared else operation.coefficients
     if operation.basis == "power":
-        return np.polynomial.polynomial.polyval(x, coefficients[:, None, :], tensor=False)
-    return np.polynomial.chebyshev.chebval(x, coefficients[:, None, :], tensor=False)
+        values = np.polynomial.polynomial.polyval(x, coefficients[:, None, :], tensor=False)
+    else:
+        values = np.polynomial.chebyshev.chebval(x, coefficients[:, None, :], tensor=False)
+    return np.asarray(values, np.float64)
 
 
 def _count(samples: Mapping[str, NDArray[np.floating]]) -> int:

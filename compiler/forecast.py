@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -43,6 +44,7 @@ class KernelSize:
     key_switches: int
     rotates_first: bool  # whether any input is rotated before it is multiplied
     turns: int  # distinct giant steps
+    diagonals: float  # per output block
     power: float  # largest sum of squares in a row: the gain of independent errors
 
 
@@ -61,6 +63,11 @@ class KernelSizes:
             self._kept.append(matrix)
         return self._known[id(matrix)]
 
+    def assume(self, matrix: DiagonalMatrix, size: KernelSize) -> None:
+        """Take `size` for `matrix` without looking at it."""
+        self._known[id(matrix)] = size
+        self._kept.append(matrix)
+
 
 def _measure(instruction: LinearTransform) -> KernelSize:
     matrix = instruction.matrix
@@ -70,6 +77,7 @@ def _measure(instruction: LinearTransform) -> KernelSize:
         rotations(matrix.index, split, matrix.slots),
         bool(baby.any()),
         int(np.unique(giant[giant != 0]).size),
+        len(matrix.index) / matrix.out_blocks,
         _row_power(matrix),
     )
 
@@ -110,11 +118,7 @@ def forecast(
         errors = _Errors(program.parameters, types, deviations, magnitudes, sizes)
         deviations.append(errors.deviation(instruction))
     worst = max(
-        (
-            deviations[i.operand] * i.factor
-            for i in program.instructions
-            if isinstance(i, Output)
-        ),
+        (deviations[i.operand] * i.factor for i in program.instructions if isinstance(i, Output)),
         default=0.0,
     )
     return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst)
@@ -160,6 +164,13 @@ def _seconds(
     return counter.seconds * value.blocks
 
 
+@lru_cache(maxsize=1024)
+def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple[float, float]:
+    """Return mean and largest variance of a key switch over the slots."""
+    variances = noise.key_switching(parameters, level) ** 2
+    return float(variances.mean()), float(variances.max())
+
+
 @dataclass(frozen=True)
 class _Errors:
     """The rule of error growth of each instruction."""
@@ -178,7 +189,8 @@ class _Errors:
             case LinearTransform():
                 return self._linear(instruction)
             case RotateSum():
-                variance, switch = self._variance(instruction.operand), self._switch(instruction.operand)
+                variance = self._variance(instruction.operand)
+                switch = self._worst_switch(instruction.operand)
                 for _ in instruction.steps:
                     variance = 2 * variance + switch
                 return sqrt(variance)
@@ -204,27 +216,30 @@ class _Errors:
     def _variance(self, position: int) -> float:
         return self.deviations[position] ** 2
 
-    def _switch(self, position: int, scale: float | None = None) -> float:
-        """Variance of a key switch of value `position`, at its scale or another."""
-        value = self.types[position]
-        error = noise.key_switching(self.parameters, value.level)
-        return (error / (scale or value.scale)) ** 2
+    def _switch(self, position: int) -> float:
+        """Variance of a key switch of value `position`, the mean over its slots."""
+        return self._errors(position)[0] / self.types[position].scale ** 2
+
+    def _worst_switch(self, position: int, factor: float = 1.0) -> float:
+        """Variance of a key switch in its worst slot, at `factor` times the value's scale."""
+        return self._errors(position)[1] / (factor * self.types[position].scale) ** 2
+
+    def _errors(self, position: int) -> tuple[float, float]:
+        return _key_switch_variances(self.parameters, self.types[position].level)
 
     def _linear(self, instruction: LinearTransform) -> float:
-        x, size = self.types[instruction.operand], self.sizes(instruction)
+        size = self.sizes(instruction)
         entering = self._variance(instruction.operand)
         if size.rotates_first:
             entering += self._switch(instruction.operand)
-        leaving = size.turns * self._switch(instruction.operand, x.scale * instruction.plain_scale)
-        diagonals = len(instruction.matrix.index) / instruction.matrix.out_blocks
+        leaving = size.turns * self._worst_switch(instruction.operand, instruction.plain_scale)
         rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
-        encoded = diagonals * (rounding * self.magnitudes[instruction.operand]) ** 2
+        encoded = size.diagonals * (rounding * self.magnitudes[instruction.operand]) ** 2
         return sqrt(entering * size.power + leaving + encoded)
 
     def _product(self, instruction: Multiply) -> float:
         left, right = instruction.left, instruction.right
-        scale = self.types[left].scale * self.types[right].scale
-        switch = self._switch(left, scale)
+        switch = self._worst_switch(left, self.types[right].scale)
         if left == right:
             return sqrt(4 * self.magnitudes[left] ** 2 * self._variance(left) + switch)
         crossed = self.magnitudes[left] ** 2 * self._variance(right)

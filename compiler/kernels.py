@@ -78,18 +78,10 @@ def encode_linear(
     for row, (out_block, in_block, _) in enumerate(matrix.index.tolist()):
         turn = int(giant[row]) % matrix.slots
         values = np.roll(matrix.diagonal(row), turn)
-        plain = backend.encode(_visible(values, instruction.plain_scale), level, instruction.plain_scale)
+        plain = backend.encode(values, level, instruction.plain_scale)
         step = Step(in_block, int(baby[row]) % matrix.slots, plain)
         giants[out_block].setdefault(turn, []).append(step)
     return EncodedLinear(giants)
-
-
-def _visible(values: Array, scale: float) -> Array:
-    """Return `values`, or the smallest constant where they would all be encoded as zero.
-
-    A ciphertext times an exact zero is no longer encrypted, and SEAL refuses it.
-    """
-    return values if np.abs(values).mean() * scale >= 1 else np.full_like(values, 1 / scale) + values
 
 
 def apply_linear(
@@ -107,16 +99,14 @@ def apply_linear(
             babies[block, steps] = backend.rotate(blocks[block], steps)
         return babies[block, steps]
 
-    def inner(steps: list[Step[Plaintext]]) -> Ciphertext:
-        return _sum(
+    def turned(turn: int, steps: list[Step[Plaintext]]) -> Ciphertext:
+        total = _sum(
             (backend.multiply_plain(rotated(s.block, s.baby), s.diagonal) for s in steps), backend
         )
+        return backend.rotate(total, turn) if turn else total
 
     return [
-        _sum(
-            (backend.rotate(inner(steps), turn) if turn else inner(steps) for turn, steps in giants.items()),
-            backend,
-        )
+        _sum((turned(turn, steps) for turn, steps in giants.items()), backend)
         for giants in encoded.giants
     ]
 
@@ -176,16 +166,12 @@ class _Series(Generic[Ciphertext, Plaintext]):
         x = backend.mod_switch(x, level + 1)
         full = scale * self.primes[level + 1]
         plain_scale = full / backend.scale(x)
-        plain = self._encode(_nonzero(slope, plain_scale), level + 1, plain_scale)
+        plain = self._encode(slope, level + 1, plain_scale)
         product = backend.rescale(backend.multiply_plain(x, plain))
         return backend.add_plain(product, self._encode(constant, level, scale))
 
     def _encode(self, values: Array, level: int, scale: float) -> Plaintext:
         return self.constants.next(lambda: self.backend.encode(np.asarray(values), level, scale))
-
-
-def _nonzero(values: Array, scale: float) -> Array:
-    return values if np.abs(values).max() * scale >= 1 else np.asarray(values) + 1 / scale
 
 
 def _divide(coefficients: Array, n: int) -> tuple[Array, Array]:
@@ -237,7 +223,5 @@ def _doubled(
     return backend.add_plain(backend.add(square, square), minus_one)
 
 
-def _sum(
-    terms: Iterable[Ciphertext], backend: Backend[Ciphertext, Plaintext]
-) -> Ciphertext:
+def _sum(terms: Iterable[Ciphertext], backend: Backend[Ciphertext, Plaintext]) -> Ciphertext:
     return reduce(backend.add, terms)

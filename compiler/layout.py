@@ -51,9 +51,15 @@ class Layout:
         return flat[:, self.first_slots()]
 
     def first_slots(self) -> NDArray[np.int64]:
-        """Return, for every element, the first position block * slots + slot that holds it."""
-        indices, first = np.unique(self.elements, return_index=True)
-        return np.asarray(first[indices != UNUSED], np.int64)
+        """Return, for every element, the first position block * slots + slot that holds it.
+
+        An element that the layout leaves out has `UNUSED` there.
+        """
+        elements, first = np.unique(self.elements, return_index=True)
+        slots = np.full(int(elements[-1]) + 1, UNUSED, np.int64)
+        held = elements != UNUSED
+        slots[elements[held]] = first[held]
+        return slots
 
 
 def at(positions: NDArray[np.int64], period: int, slots: int) -> Layout:

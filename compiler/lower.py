@@ -2,7 +2,8 @@
 
 Scales follow one rule, the waterline: rescale as soon as what remains is still the working scale.
 Primes may be much larger than the working scale; then one rescaling serves a matrix and the square
-after it, and all rotations run on half the limbs. Every plaintext is encoded at the scale that
+after it, and all rotations run on half the limbs. A lazy plan rescales after matrices only, so that
+the matrix after a square rotates at the square's large scale, where errors do not count. Every plaintext is encoded at the scale that
 brings its product, after the rescaling to come, to exactly the working scale, so that additions
 meet equal scales.
 
@@ -12,6 +13,7 @@ Source: Dathathri et al., "EVA" (PLDI 2020), waterline rescaling.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import log2
 
 import numpy as np
@@ -35,6 +37,7 @@ class ScalePlan:
     scale: int
     plain: int
     prime: int
+    lazy: bool = False  # leave products of ciphertexts to the next matrix's rescaling
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,12 @@ class _Writer:
     values: list[_Value] = field(default_factory=list)  # by tensor operation
     source: int = 0
 
+    def __post_init__(self) -> None:
+        self.modulus_bits = list(accumulate(log2(prime) for prime in self.parameters.primes))
+
     def emit(self, instruction: Instruction, level: int, scale: float) -> _Value:
+        if level < 0 or log2(scale) > self.modulus_bits[level]:
+            raise InvalidProgram(f"lower: the modulus chain ends at operation {self.source}")
         self.instructions.append(instruction)
         self.sources.append(self.source)
         return _Value(len(self.instructions) - 1, level, scale)
@@ -113,7 +121,11 @@ class _Writer:
         ):
             x = self.at_level(self.values[operand], level)
             transform = ckks_ir.LinearTransform(
-                x.position, matrix, split.baby_step, split.baby_start, scale / x.scale,
+                x.position,
+                matrix,
+                split.baby_step,
+                split.baby_start,
+                scale / x.scale,
                 label(operation),
             )
             term = self.emit(transform, level, scale)
@@ -130,8 +142,8 @@ class _Writer:
             remaining -= self.plan.prime
             level -= 1
         if dropped == 1.0:
-            return 2.0**bits
-        return 2.0 ** max(self.plan.scale, remaining) * dropped
+            return float(2.0**bits)
+        return float(2.0 ** max(self.plan.scale, remaining) * dropped)
 
     def finish(
         self, total: _Value, kernel: LinearKernel, operation: tensor_ir.Linear, layout: Layout
@@ -142,20 +154,24 @@ class _Writer:
             total = self.emit(fold, total.level, total.scale)
         if operation.bias.any():
             values = layout.pack(operation.bias[None, :])[0]
-            total = self.emit(
-                ckks_ir.AddPlain(total.position, values), total.level, total.scale
-            )
+            total = self.emit(ckks_ir.AddPlain(total.position, values), total.level, total.scale)
         return total
 
     def multiply(self, operation: tensor_ir.Multiply) -> _Value:
-        x, y = self.values[operation.left], self.values[operation.right]
+        x, y = self.rescaled(operation.left), self.rescaled(operation.right)
         level = min(x.level, y.level)
         x, y = self.at_level(x, level), self.at_level(y, level)
-        product = ckks_ir.Multiply(x.position, y.position, label(operation))
-        return self.rescale(self.emit(product, level, x.scale * y.scale))
+        instruction = ckks_ir.Multiply(x.position, y.position, label(operation))
+        product = self.emit(instruction, level, x.scale * y.scale)
+        return product if self.plan.lazy else self.rescale(product)
+
+    def rescaled(self, operand: int) -> _Value:
+        """Return a value that is multiplied next, rescaled for all who read it from now on."""
+        self.values[operand] = self.rescale(self.values[operand])
+        return self.values[operand]
 
     def polynomial(self, position: int, operation: tensor_ir.Polynomial) -> _Value:
-        x = self.values[operation.operand]
+        x = self.rescaled(operation.operand)
         coefficients: NDArray[np.float64] = operation.coefficients
         if coefficients.ndim > 1:
             coefficients = self.graph.layouts[position].pack(coefficients)
@@ -165,13 +181,11 @@ class _Writer:
         return self.emit(series, level, scale)
 
     def output(self, output: tensor_ir.Output) -> None:
-        x = self.values[output.operand]
+        x = self.rescaled(output.operand)
         if x.level > 0 and log2(x.scale) + 2 <= log2(self.parameters.primes[0]):
             x = self.at_level(x, 0)
         layout = self.graph.layouts[output.operand]
-        self.emit(
-            ckks_ir.Output(x.position, output.name, layout, output.factor), x.level, x.scale
-        )
+        self.emit(ckks_ir.Output(x.position, output.name, layout, output.factor), x.level, x.scale)
 
     def add(self, left: _Value, right: _Value) -> _Value:
         return self.emit(ckks_ir.Add(left.position, right.position), left.level, left.scale)

@@ -1,7 +1,7 @@
 """The errors that CKKS adds, as standard deviations in slots before division by the scale.
 
-A polynomial with independent coefficients of variance v has, in the canonical embedding, slots whose
-real part has variance N v / 2. Everything below is a coefficient variance times that.
+A polynomial with independent coefficients of variance v has, in the canonical embedding, slots
+whose real part has variance N v / 2. Everything below is a coefficient variance times that.
 
 Source: Cheon et al., "Homomorphic Encryption for Arithmetic of Approximate Numbers" (ASIACRYPT
 2017), section 3; Kim, Papadimitriou and Polyakov, "Approximate Homomorphic Encryption with Reduced
@@ -10,8 +10,12 @@ Approximation Error" (CT-RSA 2022), for RNS key switching.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import sqrt
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import EncryptionParameters
 
@@ -39,10 +43,26 @@ def rescaling(ring_degree: int) -> float:
     return _in_slots(ring_degree, ROUNDING_VARIANCE * (1 + SECRET_VARIANCE * ring_degree))
 
 
-def key_switching(parameters: EncryptionParameters, level: int) -> float:
-    """Error of one rotation or relinearization at `level`: one digit per prime."""
+def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.float64]:
+    """Error of one rotation or relinearization at `level` in every slot, (slots,).
+
+    SEAL decomposes into digits in [0, prime), one per prime. Their mean, prime / 2 in every
+    coefficient, is a polynomial with a peak where the slot's root of unity is near 1: the first
+    slots get many times the error of the others, unless the special prime is larger by some bits.
+    """
     degree = parameters.ring_degree
     ratio = sum((prime / parameters.special_prime) ** 2 for prime in parameters.primes[: level + 1])
-    products = degree * ratio * ROUNDING_VARIANCE * ERROR_DEVIATION**2
+    products = ratio * ERROR_DEVIATION**2 * (degree * ROUNDING_VARIANCE + _peaks(degree))
     rounding = ROUNDING_VARIANCE * (1 + SECRET_VARIANCE * degree)
-    return _in_slots(degree, products + rounding)
+    return np.asarray(np.sqrt(degree / 2 * (products + rounding)), np.float64)
+
+
+@lru_cache(maxsize=8)
+def _peaks(ring_degree: int) -> NDArray[np.float64]:
+    """Return 1 / |1 - root|^2 for the root of unity of every slot."""
+    exponents, power = [], 1
+    for _ in range(ring_degree // 2):
+        exponents.append(power)
+        power = power * 3 % (2 * ring_degree)
+    roots = np.exp(1j * np.pi * np.array(exponents) / ring_degree)
+    return np.asarray(1 / np.abs(1 - roots) ** 2, np.float64)

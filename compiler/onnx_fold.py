@@ -19,14 +19,16 @@ from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_sh
 _FOLDABLE = """
 Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant
 ConstantOfShape CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
-Flatten Floor Gather GatherElements GatherND Gemm Greater GreaterOrEqual Identity LeakyRelu Less
+Flatten Floor Gather Gemm Greater GreaterOrEqual Identity LeakyRelu Less
 LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow
 QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
-Round ScatterElements ScatterND Shape Sigmoid Sign Size Slice Softmax SpaceToDepth Split Sqrt
+Round ScatterND Shape Sigmoid Sign Size Slice Softmax SpaceToDepth Split Sqrt
 Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
 """
 FOLDABLE = frozenset(_FOLDABLE.split())
 _NEVER_GROWS = frozenset({"Compress", "NonZero"})  # inference cannot know the size of the result
+_SLOW = frozenset({"Erf", "ScatterND"})  # their reference implementations loop in Python
+_SLOW_LIMIT = 2**20  # elements
 _SMALL = 4096  # elements; larger constants never hold a shape, so inference need not see them
 
 
@@ -40,6 +42,8 @@ def run_node(
 
     Raise `NodeError` if it fails, or if an output would have more than `limit` elements.
     """
+    if node.op_type in _SLOW and any(a is not None and a.size > _SLOW_LIMIT for a in inputs):
+        raise NodeError(f"{node.op_type} of more than {_SLOW_LIMIT:,} elements is not supported")
     model = _single_node_model(node, opset, inputs)
     _check_result_size(model, node, limit)
     feeds = {f"i{k}": array for k, array in enumerate(inputs) if array is not None}

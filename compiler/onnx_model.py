@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -45,6 +45,7 @@ def load_model(source: str | os.PathLike[str] | bytes | ModelProto) -> LoadedMod
     name, proto = _read(source)
     if not proto.HasField("graph") or not proto.graph.output:
         raise fail("the file holds no ONNX network", name, EXPORT_AGAIN)
+    _check_texts(name, proto)
     opset = _opset(name, proto)
     proto = inline_functions(name, proto)
     constants = _constants(name, proto.graph)
@@ -61,7 +62,7 @@ def _read(source: str | os.PathLike[str] | bytes | ModelProto) -> tuple[str, Mod
     if isinstance(source, bytes):
         proto = _parse(source, "model")
         _refuse_external_data("model", proto)
-        return proto.graph.name or "model", proto
+        return str(proto.graph.name or "model"), proto
     path = Path(source)
     proto = _parse(_file_contents(path), path.name)
     _read_external_data(path, proto)
@@ -99,6 +100,27 @@ def _parse(data: bytes, name: str) -> ModelProto:
         ) from error
 
 
+def _check_texts(name: str, proto: ModelProto) -> None:
+    """Raise `CompileError` if a name is not UTF-8: protobuf returns such a text as bytes."""
+    texts: list[object] = [entry.domain for entry in proto.opset_import]
+    for function in proto.functions:
+        texts += [function.domain, function.name, *function.input, *function.output]
+        texts += _node_texts(function.node)
+    texts += _node_texts(proto.graph.node)
+    texts += [tensor.name for tensor in proto.graph.initializer]
+    texts += [value.name for value in [*proto.graph.input, *proto.graph.output]]
+    if not all(isinstance(text, str) for text in texts):
+        raise fail("the model holds names that are not UTF-8", name, EXPORT_AGAIN)
+
+
+def _node_texts(nodes: Iterable[NodeProto]) -> list[object]:
+    texts: list[object] = []
+    for node in nodes:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    return texts
+
+
 def _opset(name: str, proto: ModelProto) -> int:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     newest = onnx.defs.onnx_opset_version()
@@ -121,9 +143,20 @@ def _opset(name: str, proto: ModelProto) -> int:
     return opset
 
 
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
+    """Yield every stored tensor, wherever in the model it hides."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
-    for node in graph.node:
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from _attribute_tensors(attribute)
 
@@ -132,8 +165,11 @@ def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
     if attribute.HasField("t"):
         yield attribute.t
     yield from attribute.tensors
+    for sparse in [attribute.sparse_tensor, *attribute.sparse_tensors]:
+        yield sparse.values
+        yield sparse.indices
     for graph in [attribute.g, *attribute.graphs]:
-        yield from _tensors(graph)
+        yield from _graph_tensors(graph)
 
 
 def _is_external(tensor: TensorProto) -> bool:
@@ -141,7 +177,7 @@ def _is_external(tensor: TensorProto) -> bool:
 
 
 def _refuse_external_data(name: str, proto: ModelProto) -> None:
-    for tensor in _tensors(proto.graph):
+    for tensor in _tensors(proto):
         if _is_external(tensor):
             raise fail(
                 f"the weights '{tensor.name}' are in another file",
@@ -151,7 +187,7 @@ def _refuse_external_data(name: str, proto: ModelProto) -> None:
 
 
 def _read_external_data(path: Path, proto: ModelProto) -> None:
-    for tensor in _tensors(proto.graph):
+    for tensor in _tensors(proto):
         if not _is_external(tensor):
             continue
         place = f"{path.name}: tensor '{tensor.name}'"

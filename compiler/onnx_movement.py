@@ -28,8 +28,8 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import EpilogueStep
 
 _MOVES_FIRST_INPUT = (
-    "DepthToSpace Expand Flatten Gather GatherElements GatherND Reshape Slice SpaceToDepth Split "
-    "Squeeze Tile Transpose Trilu Unsqueeze"
+    "DepthToSpace Expand Flatten Gather Reshape Slice SpaceToDepth Split Squeeze "
+    "Tile Transpose Trilu Unsqueeze"
 )
 OPERATORS = frozenset(_MOVES_FIRST_INPUT.split()) | {"Concat", "Where"}
 RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})

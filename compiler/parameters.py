@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from math import ceil, log2
 
 import numpy as np
@@ -17,9 +17,9 @@ import scipy.sparse as sp
 
 from hec.compiler import tensor_ir
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters
-from hec.compiler.depth import depth_by_layer
+from hec.compiler.depth import deepest_path, depth_by_layer, levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
-from hec.compiler.forecast import Forecast, KernelSizes, forecast
+from hec.compiler.forecast import Forecast, KernelSize, KernelSizes, forecast
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.lower import Lowered, ScalePlan, lower
@@ -31,8 +31,8 @@ from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
 
 LARGEST_PRIME_BITS = 60  # SEAL's limit
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
-RELATIVE_PRECISION = 8  # bits of the outputs' range, where the user asks for nothing
-_LONGEST_CHAIN = 64
+RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
+_RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
 
 Layouts = Callable[[int], LaidOutGraph]  # slots -> layouts for that many slots
 Primes = Callable[[int, Sequence[int]], Sequence[int]]  # ring degree, bits of each -> primes
@@ -51,13 +51,19 @@ class Chain:
         """Bits of the modulus without the special prime."""
         return self.first + self.levels * self.plan.prime
 
-    def special_bits(self, limit: int) -> int:
-        """Bits of the special prime: all that the limit leaves, up to the largest prime."""
-        return min(LARGEST_PRIME_BITS, limit - self.data_bits)
+    def bits(self, limit: int) -> list[int]:
+        """Return the bits of every prime, the special one last, using what the limit leaves.
+
+        First the special prime grows, against the errors of key switches, then the first prime, as
+        headroom for values beyond what calibration saw.
+        """
+        special = min(LARGEST_PRIME_BITS, limit - self.data_bits)
+        first = min(LARGEST_PRIME_BITS, self.first + limit - self.data_bits - special)
+        return [first, *[self.plan.prime] * self.levels, special]
 
     def fits(self, limit: int) -> bool:
         """Tell whether the limit leaves a special prime as large as every other."""
-        return self.special_bits(limit) >= max(self.first, self.plan.prime)
+        return limit - self.data_bits >= max(self.first, self.plan.prime)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,12 @@ def choose_parameters(
         fitting = [chain for chain in chains if chain.fits(limit)]
         if ring_degree < 4096 or not fitting:
             continue
-        search = _Search(layouts(ring_degree // 2), primes, magnitudes, target, ring_degree)
+        search = _Search(LaidOutGraph(graph, 2, (), {}), primes, magnitudes, target, ring_degree)
+        if ring_degree < max(MAX_MODULUS_BITS[target.security]) and search.is_hopeless(
+            fitting, precision
+        ):
+            continue  # saves the layouts, which take seconds for a large network
+        search.graph = layouts(ring_degree // 2)
         for _, group in groupby(fitting, key=lambda chain: chain.levels):
             found = search.best(group, precision)
             if found is None:
@@ -128,11 +139,23 @@ class _Search:
             return min(exact, key=lambda c: (c.forecast.total_seconds, c.forecast.output_error))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
+    def is_hopeless(self, chains: Iterable[Chain], precision: float) -> bool:
+        """Tell whether no chain is exact enough even without rotations, folds and padding."""
+        laid_out = self.graph
+        self.graph = _skeleton(laid_out.graph, self.ring_degree // 2)
+        for position, kernel in self.graph.kernels.items():
+            linear = laid_out.graph.operations[position]
+            if isinstance(linear, tensor_ir.Linear):
+                for empty, matrix in zip(kernel.matrices, linear.matrices, strict=True):
+                    self.sizes.assume(empty, _least_size(matrix))
+        found = self.best(chains, precision)
+        self.graph = laid_out
+        return found is None or found.forecast.output_error > 2.0**-precision
+
     def _try(self, chain: Chain, precision: float) -> Choice | None:
         limit = max_modulus_bits(self.ring_degree, self.target.security)
-        bits = [chain.first, *[chain.plan.prime] * chain.levels, chain.special_bits(limit)]
         try:
-            primes = self.primes(self.ring_degree, bits)
+            primes = self.primes(self.ring_degree, chain.bits(limit))
             parameters = EncryptionParameters(
                 self.ring_degree, tuple(primes[:-1]), primes[-1], self.target.security
             )
@@ -146,9 +169,10 @@ class _Search:
 
 
 def _chains(graph: TensorGraph) -> Iterator[Chain]:
-    skeleton = _skeleton(graph)
+    skeleton = _skeleton(replace(graph, outputs=()))  # an output would switch to the last level
+    longest = 1 + _RESCALINGS * sum(levels(graph.operations[i]) for i in deepest_path(graph))
     for plan in _plans(graph):
-        chain = _chain(skeleton, plan)
+        chain = _chain(skeleton, plan, longest)
         if chain is not None:
             yield chain
 
@@ -163,17 +187,18 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
         for bits in range(SMALLEST_PRIME_BITS, LARGEST_PRIME_BITS + 1):
             yield ScalePlan(bits, bits, bits)
         return
-    for scale in range(20, 48):
-        for plain in range(14, 41, 2):
-            for prime in sorted({scale, plain, scale + plain, scale + 2 * plain}):
-                if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS:
-                    yield ScalePlan(scale, plain, prime)
+    for scale, plain in product(range(20, 48), range(14, 41, 2)):
+        for prime in sorted({scale, plain, scale + plain, scale + 2 * plain}):
+            if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS:
+                yield ScalePlan(scale, plain, prime)
+                if prime > scale:
+                    yield ScalePlan(scale, plain, prime, lazy=True)
 
 
-def _chain(skeleton: LaidOutGraph, plan: ScalePlan) -> Chain | None:
+def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | None:
     """Return the shortest chain for the plan, or None where its first prime would be too large."""
     nominal = EncryptionParameters(
-        4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * _LONGEST_CHAIN), 2**LARGEST_PRIME_BITS, 0
+        4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * longest), 2**LARGEST_PRIME_BITS, 0
     )
     program = lower(skeleton, nominal, plan).program
     types = infer_types(program)
@@ -184,20 +209,30 @@ def _chain(skeleton: LaidOutGraph, plan: ScalePlan) -> Chain | None:
     bits = max(SMALLEST_PRIME_BITS, ceil(first + 0.1))
     if bits > LARGEST_PRIME_BITS:
         return None
-    return Chain(plan, bits, _LONGEST_CHAIN - lowest)
+    return Chain(plan, bits, longest - lowest)
 
 
-def _skeleton(graph: TensorGraph) -> LaidOutGraph:
-    """Return the graph with one-slot layouts and empty matrices: enough to place rescalings."""
-    one = Layout(np.zeros((1, 2), np.int32))
-    empty = DiagonalMatrix(2, 1, 1, np.zeros((0, 3), np.int32), sp.csr_array((0, 2)))
-    kernels = {
-        position: LinearKernel((empty,) * len(linear.operands), (Split(1, 0),) * len(linear.operands), ())
-        for position, linear in enumerate(graph.operations)
-        if isinstance(linear, tensor_ir.Linear)
-    }
-    silent = replace(graph, outputs=())  # an output would switch down to the last level
-    return LaidOutGraph(silent, 2, (one,) * len(graph.operations), kernels)
+def _skeleton(graph: TensorGraph, slots: int = 2) -> LaidOutGraph:
+    """Return the graph with trivial layouts and empty matrices: enough to place rescalings."""
+    one = Layout(np.zeros((1, slots), np.int32))
+    kernels = {}
+    for position, linear in enumerate(graph.operations):
+        if isinstance(linear, tensor_ir.Linear):
+            count = len(linear.operands)
+            matrices = tuple(_empty_matrix(slots) for _ in range(count))
+            kernels[position] = LinearKernel(matrices, (Split(1, 0),) * count, ())
+    return LaidOutGraph(graph, slots, (one,) * len(graph.operations), kernels)
+
+
+def _empty_matrix(slots: int) -> DiagonalMatrix:
+    return DiagonalMatrix(slots, 1, 1, np.zeros((0, 3), np.int32), sp.csr_array((0, slots)))
+
+
+def _least_size(matrix: sp.csr_array) -> KernelSize:
+    """Return the size that `matrix` would have in the best of layouts."""
+    rows = np.diff(matrix.indptr)
+    squares = np.add.reduceat(matrix.data**2, matrix.indptr[:-1][rows > 0])
+    return KernelSize(0, False, 0, float(rows.mean()), float(squares.max(initial=0.0)))
 
 
 def _too_deep(
@@ -215,7 +250,7 @@ def _too_deep(
     if closest is not None:
         reached = -log2(closest.forecast.output_error)
         return fail(
-            f"the outputs would be exact to {reached:.1f} bits only; {precision:.1f} were asked for",
+            f"the outputs would be exact to {reached:.1f} bits, not the {precision:.1f} asked for",
             f"ring degree {closest.lowered.program.parameters.ring_degree}, the largest modulus of"
             f" {target.security}-bit security",
             help,

@@ -12,21 +12,31 @@ from numpy.typing import NDArray
 
 from hec.compiler import ckks_ir
 from hec.compiler.calibration import Calibration
-from hec.compiler.errors import InvalidProgram, fail
+from hec.compiler.errors import fail
 from hec.compiler.key_manifest import needed_keys
 from hec.compiler.laid_out import LaidOutGraph
+from hec.compiler.lower import label
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.parameters import Choice, choose_parameters
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
+from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Input, TensorGraph, inputs
+from hec.compiler.tensor_ir import (
+    Activation,
+    Input,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+    inputs,
+)
 from hec.compiler.typing_rules import infer_types
 from hec.passes import run_tensor_passes
 from hec.passes.choose_layouts import choose_layouts
 
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+_MAX_FILE_BYTES = 2**31 - 1  # protobuf writes no more; then `hec check` has to be given the file
 _ASSUMED_MAGNITUDE = 0.5  # root mean square of a tensor in [-1, 1], where nothing was observed
 
 
@@ -50,9 +60,11 @@ def compile(
     progress("tensor passes")
     graph = run_tensor_passes(imported.graph, target, seen)
     progress("layouts, scales, parameters")
-    choice = choose_parameters(graph, _layouts(graph, target), _primes, _sizes(graph, seen), target)
+    sizes = _sizes(graph, seen)
+    choice = choose_parameters(graph, _layouts(graph, target), _primes, sizes, target)
     progress("plan")
-    return _plan(graph, choice, imported.name)
+    client = _client_part(graph, choice, imported.name)
+    return Plan.of(client, _server_part(graph, choice, sizes, _file(model)))
 
 
 def _check_backend(target: Target) -> None:
@@ -68,19 +80,10 @@ def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph
     return lru_cache(maxsize=None)(lambda slots: choose_layouts(graph, slots, target))
 
 
-@lru_cache(maxsize=4096)
-def _cached_primes(ring_degree: int, bits: tuple[int, ...]) -> tuple[int, ...]:
-    """Return SEAL's primes of those sizes, all different; imported late, because it is slow."""
-    import tenseal.sealapi as seal
-
-    try:
-        return tuple(prime.value() for prime in seal.CoeffModulus.Create(ring_degree, list(bits)))
-    except RuntimeError as error:  # small primes that are 1 modulo 2N are few
-        raise InvalidProgram(f"primes of {bits} bits for ring degree {ring_degree}: {error}") from None
-
-
 def _primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:
-    return _cached_primes(ring_degree, tuple(bits))
+    from hec.runtime.tenseal_primes import primes  # late: a backend library is slow to import
+
+    return primes(ring_degree, bits)
 
 
 def _sizes(graph: TensorGraph, calibration: Calibration) -> list[float]:
@@ -94,9 +97,17 @@ def _sizes(graph: TensorGraph, calibration: Calibration) -> list[float]:
     return sizes
 
 
-def _plan(graph: TensorGraph, choice: Choice, model: str) -> Plan:
-    program, sources = choice.lowered.program, choice.lowered.sources
-    client = ClientPart(
+def _file(model: Model) -> bytes:
+    """Return the model as one ONNX file, weights that are stored beside it included."""
+    if isinstance(model, bytes):
+        return model
+    proto = model if isinstance(model, onnx.ModelProto) else onnx.load(os.fspath(model))
+    return b"" if proto.ByteSize() > _MAX_FILE_BYTES else proto.SerializeToString()
+
+
+def _client_part(graph: TensorGraph, choice: Choice, model: str) -> ClientPart:
+    program = choice.lowered.program
+    return ClientPart(
         program.parameters,
         tuple(_inputs(graph, choice)),
         tuple(_outputs(graph, choice)),
@@ -105,14 +116,29 @@ def _plan(graph: TensorGraph, choice: Choice, model: str) -> Plan:
         "tenseal",
         model,
     )
-    labels = tuple(getattr(instruction, "label", "") for instruction in program.instructions)
-    fits = tuple(
-        (label, fit)
-        for label, position in dict.fromkeys(zip(labels, sources, strict=True))
-        if label and (fit := getattr(graph.operations[position], "fit", None)) is not None
+
+
+def _server_part(
+    graph: TensorGraph, choice: Choice, sizes: Sequence[float], model: bytes
+) -> ServerPart:
+    program, sources = choice.lowered.program, choice.lowered.sources
+    labels = []
+    for instruction, source in zip(program.instructions, sources, strict=True):
+        is_end = isinstance(instruction, ckks_ir.Input | ckks_ir.Output)
+        labels.append("" if is_end else _label(graph.operations[source]))
+    fits = {
+        PlanFit(_label(operation), operation.fit): None
+        for operation in graph.operations
+        if isinstance(operation, Multiply | Polynomial) and operation.fit is not None
+    }
+    magnitudes = tuple(sizes[source] for source in sources)
+    return ServerPart(
+        program, tuple(labels), magnitudes, tuple(fits), np.frombuffer(model, np.uint8)
     )
-    del fits
-    return Plan.of(client, ServerPart(program, labels))
+
+
+def _label(operation: TensorOperation) -> str:
+    return "" if isinstance(operation, Input | Activation) else label(operation)
 
 
 def _inputs(graph: TensorGraph, choice: Choice) -> list[PlanInput]:

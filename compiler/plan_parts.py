@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.layout import Layout
 from hec.compiler.record import NOT_STORED
-from hec.compiler.tensor_ir import EpilogueStep
+from hec.compiler.tensor_ir import EpilogueStep, Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +54,22 @@ class ClientPart:
     plan_id: str = field(default="", metadata=NOT_STORED)  # "" until the Plan is put together
 
 
+@dataclass(frozen=True)
+class PlanFit:
+    """An activation that a polynomial stands for."""
+
+    label: str  # its ONNX nodes
+    fit: Fit
+
+
 @dataclass(frozen=True, eq=False)
 class ServerPart:
-    """The Program with its matrices, and what each instruction is in the user's words."""
+    """The Program with its matrices, and what reports and checks need to know about it."""
 
     program: Program
     labels: tuple[str, ...]  # one per instruction: ONNX node names, or ""
+    magnitudes: tuple[float, ...] = ()  # root mean square of every value, slots in [-1, 1]
+    fits: tuple[PlanFit, ...] = ()
+    onnx: NDArray[np.uint8] = field(  # the file of the clear model, or nothing
+        default_factory=lambda: np.zeros(0, np.uint8)
+    )

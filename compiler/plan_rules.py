@@ -44,7 +44,10 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     """Raise `CompileError` at `place` unless the Program is valid and fits the client part."""
     program = part.program
     _require(program.parameters == client.parameters, "its parts have other parameters", place)
-    _require(len(part.labels) == len(program.instructions), "labels are missing", place)
+    count = len(program.instructions)
+    _require(len(part.labels) == count, "labels are missing", place)
+    _require(len(part.magnitudes) in (0, count), "magnitudes are missing", place)
+    _require(all(size >= 0 for size in part.magnitudes), "a magnitude is negative", place)
     for position, instruction in enumerate(program.instructions):
         _check_instruction(instruction, program, f"{place}: instruction {position}")
     _check_operands(program, place)

@@ -30,7 +30,8 @@ class Split:
 def rotations(index: NDArray[np.int32], split: Split, slots: int) -> int:
     """Count the key switches of a matrix with diagonals `index` (out block, in block, shift)."""
     giant, baby = split.apply(index[:, 2].astype(np.int64))
-    return _distinct(index[:, 1], baby % slots, slots) + _distinct(index[:, 0], giant % slots, slots)
+    babies = _distinct(index[:, 1], baby % slots, slots)
+    return babies + _distinct(index[:, 0], giant % slots, slots)
 
 
 def best_split(index: NDArray[np.int32], slots: int) -> Split:
@@ -52,5 +53,7 @@ def _candidates(span: int) -> Iterator[Split]:
 
 
 def _distinct(block: NDArray[np.int32], steps: NDArray[np.int64], slots: int) -> int:
-    moving = steps != 0
-    return int(np.unique(block[moving].astype(np.int64) * slots + steps[moving]).size)
+    """Count the different (block, step) with a step that is not zero, steps in [0, slots)."""
+    occurs = np.zeros((int(block.max(initial=0)) + 1, slots), np.bool_)
+    occurs[block, steps] = True
+    return int(np.count_nonzero(occurs[:, 1:]))

@@ -5,6 +5,8 @@ One rule per instruction. Whatever breaks a rule is a bug of a pass, so it raise
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, isclose, log2
 
 from typing_extensions import assert_never
@@ -28,7 +30,7 @@ from hec.compiler.ckks_ir import (
 from hec.compiler.errors import InvalidProgram
 
 SCALE_TOLERANCE = 1e-9  # relative; scales at an addition are equal but for float64 rounding
-HEADROOM_BITS = 1.5  # sign, and values a little over 1
+HEADROOM_BITS = 2.5  # the sign, and values up to 2.8 where calibration saw at most 1
 
 
 def polynomial_depth(degree: int) -> int:
@@ -39,13 +41,14 @@ def polynomial_depth(degree: int) -> int:
 def infer_types(program: Program) -> tuple[ValueType, ...]:
     """Return the type of every value, or raise `InvalidProgram` at the first broken rule."""
     types: list[ValueType] = []
+    available = tuple(accumulate(log2(prime) for prime in program.parameters.primes))
     for position, instruction in enumerate(program.instructions):
         place = f"instruction {position} ({type(instruction).__name__})"
         for operand in operands(instruction):
             if not 0 <= operand < position:
                 raise InvalidProgram(f"{place} reads value {operand}")
         value = _rule(instruction, types, program.parameters, place)
-        _check_range(value, program.parameters, place)
+        _check_range(value, available, place)
         types.append(value)
     return tuple(types)
 
@@ -114,16 +117,17 @@ def _same(x: ValueType, y: ValueType, place: str) -> ValueType:
     _require(x.level == y.level, place, f"levels {x.level} and {y.level} differ")
     _require(x.blocks == y.blocks, place, "numbers of ciphertexts differ")
     equal = isclose(x.scale, y.scale, rel_tol=SCALE_TOLERANCE)
-    _require(equal, place, f"scales {x.scale:.6g} and {y.scale:.6g} differ")
+    _require(equal, place, f"scales {x.scale:.12g} and {y.scale:.12g} differ")
     return x
 
 
-def _check_range(value: ValueType, parameters: EncryptionParameters, place: str) -> None:
-    _require(0 <= value.level <= parameters.top_level, place, f"level {value.level} is impossible")
-    available = sum(log2(prime) for prime in parameters.primes[: value.level + 1])
+def _check_range(value: ValueType, available: Sequence[float], place: str) -> None:
+    """`available` holds the bits of the modulus at every level."""
+    level = value.level
+    _require(0 <= level < len(available), place, f"level {level} is impossible")
     used = log2(value.scale) + HEADROOM_BITS
-    message = f"scale needs {used:.1f} bits, level {value.level} has {available:.1f}"
-    _require(used <= available, place, message)
+    message = f"scale needs {used:.1f} bits, level {level} has {available[level]:.1f}"
+    _require(used <= available[level], place, message)
 
 
 def _require(condition: bool, place: str, message: str) -> None:

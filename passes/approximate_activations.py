@@ -29,7 +29,7 @@ from hec.passes.stand_in import stand_in
 
 DEGREES = (2, 3, 7, 15, 31)  # the largest for 1, 2, 3, 4, 5 levels
 QUARTIC = (2, 4, 7, 15, 31)  # where `complete_quartics` gives degree 4 for 2 levels
-DEFAULT_ERROR = 0.1  # share of the outputs' rms; measured on MNIST: 98.5 % agreement or more
+DEFAULT_ERROR = 0.09  # share of the outputs' rms; measured: MNIST networks agree on 98.8 % or more
 SEARCH_MULTIPLICATIONS = 10_000_000_000  # spent on choosing degrees: half a minute
 SYNTHETIC_SAMPLES = 64  # uniform inputs that stand for calibration data in the search
 

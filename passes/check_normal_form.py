@@ -18,6 +18,8 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
     output lies in [-1, 1] on it.
     """
     readers = consumers(graph)
+    for output in graph.outputs:  # a layer that is an output too has another reader
+        readers[output.operand].append(len(graph.operations))
     for position, operation in enumerate(graph.operations):
         problem = ""
         match operation:

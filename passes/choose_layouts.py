@@ -11,12 +11,12 @@ import scipy.sparse as sp
 from hec.compiler.arrangement import Arrangement, candidates
 from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.cost import StepCosts
-from hec.compiler.diagonals import Gather, diagonal_matrix, periodic_terms, supports
+from hec.compiler.diagonals import Gather, diagonal_index, diagonal_matrix, periodic_terms, supports
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.schedule import best_split, rotations
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Input, Linear, TensorGraph, operands
+from hec.compiler.tensor_ir import Linear, TensorGraph, inputs, operands
 
 _SAMPLE = 400_000  # non-zeros from which a matrix's diagonals are estimated
 _NOMINAL_LIMBS = 4  # only the ratio of rotations to products matters here
@@ -31,11 +31,11 @@ def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGra
     Source: LoLa's message representations; Orion's single-shot multiplexing.
     Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
     """
-    planner = _Planner(graph, slots, target, _groups(graph))
+    planner = _Planner(graph, slots, target, _groups(graph), _free_inputs(graph))
     for position, operation in enumerate(graph.operations):
         if isinstance(operation, Linear):
             planner.place_linear(position, operation)
-        elif planner.groups[position] not in planner.chosen and not _is_free(planner, position):
+        elif planner.groups[position] not in planner.chosen and position not in planner.free:
             planner.place_plain(position)
     layouts = tuple(planner.layout(position) for position in range(len(graph.operations)))
     return LaidOutGraph(graph, slots, layouts, planner.kernels)
@@ -43,7 +43,7 @@ def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGra
 
 def _groups(graph: TensorGraph) -> list[int]:
     """Return, for every operation, the first operation that must share its layout."""
-    ties = nx.Graph()
+    ties: nx.Graph[int] = nx.Graph()
     ties.add_nodes_from(range(len(graph.operations)))
     for position, operation in enumerate(graph.operations):
         if not isinstance(operation, Linear):
@@ -61,9 +61,11 @@ class _Planner:
     slots: int
     target: Target
     groups: list[int]
+    free: frozenset[int]
     chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
     gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
     kernels: dict[int, LinearKernel] = field(default_factory=dict)
+    samples: dict[int, sp.csr_array] = field(default_factory=dict)  # by the matrix's id
 
     def layout(self, position: int) -> Layout:
         if position in self.gathers:
@@ -83,7 +85,7 @@ class _Planner:
             options = candidates(linear.shape, source, self.slots)
             self.chosen[group] = min(options, key=lambda o: self._price(position, linear, o))
         for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
-            if _is_free(self, operand) and operand not in self.gathers:
+            if operand in self.free and operand not in self.gathers:
                 self._place_input(operand, matrix, self.chosen[group])
         self.kernels[position] = self._kernel(linear, self.chosen[group].layout)
 
@@ -99,7 +101,7 @@ class _Planner:
     ) -> tuple[float, Gather] | None:
         """Return the cheapest arrangement, and its seconds with the folds that follow."""
         options: list[tuple[float, Gather]] = []
-        for width in sorted({1, result.pixels, result.layout.period}):
+        for width in sorted({1, min(result.pixels, result.layout.period), result.layout.period}):
             read = supports(matrix, result.layout, width)
             span = result.layout.period
             while span <= self.slots:
@@ -147,7 +149,7 @@ class _Planner:
         return own + sum(self._next_prices(position, option))
 
     def _operand_price(self, operand: int, matrix: sp.csr_array, option: Arrangement) -> float:
-        if _is_free(self, operand) and operand not in self.gathers:
+        if operand in self.free and operand not in self.gathers:
             found = self._best_gather(matrix, option)
             return found[0] if found else float("inf")
         return self._periodic_price(matrix, self.layout(operand), option.layout)
@@ -168,9 +170,11 @@ class _Planner:
         return prices
 
     def _periodic_price(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
-        sample = _sampled(matrix)
+        if id(matrix) not in self.samples:
+            self.samples[id(matrix)] = _sampled(matrix)
         width = max(source.period, result.period)
-        index = self._periodic(sample, source, result, width).index
+        terms = periodic_terms(self.samples[id(matrix)], source, result, width)
+        index = diagonal_index(terms, (result.blocks, source.blocks), self.slots)
         return self._index_price(index) + self._seconds(len(_folds(result.period, width)), 0)
 
     def _index_price(self, index: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> float:
@@ -183,12 +187,30 @@ class _Planner:
         return switching + products * costs.multiply_plain(_NOMINAL_LIMBS)
 
 
-def _is_free(planner: _Planner, position: int) -> bool:
-    """Tell whether `position` is an input that only matrices read."""
-    graph = planner.graph
-    if not isinstance(graph.operations[position], Input):
-        return False
-    return planner.groups.count(planner.groups[position]) == 1
+def _free_inputs(graph: TensorGraph) -> frozenset[int]:
+    """Return the inputs that the client may arrange as it likes.
+
+    Only matrices read them, and the first of these all that the others read, for what it does not
+    read the arrangement leaves out.
+    """
+    readers: dict[int, list[sp.csr_array]] = {position: [] for position, _ in inputs(graph)}
+    held = {output.operand for output in graph.outputs}
+    for operation in graph.operations:
+        if isinstance(operation, Linear):
+            for operand, matrix in zip(operation.operands, operation.matrices, strict=True):
+                readers.setdefault(operand, []).append(matrix)
+        else:
+            held.update(operands(operation))
+    return frozenset(
+        position
+        for position, _ in inputs(graph)
+        if position not in held and readers[position] and _first_reads_all(readers[position])
+    )
+
+
+def _first_reads_all(matrices: list[sp.csr_array]) -> bool:
+    first = matrices[0].indices
+    return all(bool(np.isin(matrix.indices, first).all()) for matrix in matrices[1:])
 
 
 def _folds(period: int, width: int) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ from hec.compiler.tensor_ir import (
 from hec.passes.matrices import diagonal_matrix, scaled, uniform_factor
 from hec.passes.rewriting import Rebuilt
 
+ROUNDING = 1e-15  # relative, of a factor that is wanted and one that is there
+
 
 def fold_scales(graph: TensorGraph, target: Target, calibration: Calibration) -> TensorGraph:
     """Divide every tensor by its largest magnitude, exactly, at no cost.
@@ -48,8 +50,8 @@ def fold_scales(graph: TensorGraph, target: Target, calibration: Calibration) ->
         factor, divided = _normalized(operation, wish, factors, ranges[position], calibration)
         factors.append(factor)
         if isinstance(divided, Polynomial | Activation) and factors[divided.operand] != 1.0:
-            source = _restored(divided, factors[divided.operand], rebuilt)
-            rebuilt.positions[position] = rebuilt.add(replace(divided, operand=source))
+            restored = _restored(divided, factors[divided.operand], rebuilt)
+            rebuilt.positions[position] = rebuilt.add(replace(divided, operand=restored))
         else:
             rebuilt.keep(position, divided)
     outputs = [
@@ -67,7 +69,8 @@ def _wanted_factors(graph: TensorGraph) -> dict[int, float]:
             wanted[operation.operand] = 1.0
         elif isinstance(operation, Linear) and (factor := uniform_factor(operation)) is not None:
             source = operation.operands[0]
-            if position in wanted and isinstance(graph.operations[source], Input):
+            free = isinstance(graph.operations[source], Input | Linear)
+            if position in wanted and free:
                 wanted.setdefault(source, wanted[position] / factor)
     return wanted
 
@@ -82,9 +85,9 @@ def _scaled_source(
     if by is None:
         return None
     factor = by * factors[operation.operands[0]]
-    if wanted is not None and abs(factor - wanted) > 1e-15 * abs(wanted):
+    if wanted is not None and abs(factor - wanted) > ROUNDING * abs(wanted):
         return None
-    return operation.operands[0], factor
+    return operation.operands[0], factor if wanted is None else wanted
 
 
 def _restored(operation: Polynomial | Activation, factor: float, rebuilt: Rebuilt) -> int:

@@ -17,6 +17,7 @@ from hec.passes.matrices import (
     multiplications,
     product,
     pruned,
+    uniform_factor,
 )
 from hec.passes.rewriting import consumers, merged
 
@@ -73,6 +74,8 @@ def _may_fuse(
         return True
     if all(is_selection(matrix) for matrix in inner.matrices):
         return True
+    if uniform_factor(outer) is not None:
+        return False  # fold_scales makes one of the two disappear
     if len(outer.operands) == 1 and diagonal_of(outer.matrices[0]) is not None:
         return True
     return not read_outside and all(isinstance(operations[i], Linear) for i in readers)

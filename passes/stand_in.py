@@ -28,9 +28,10 @@ from hec.compiler.tensor_ir import (
 from hec.passes.matrices import diagonal_matrix
 
 ENOUGH = 64  # samples of a channel before it gets coefficients of its own
-FLOOR = 0.01  # weight of the uniform floor under a channel's own quadratic
+FLOOR = 0.001  # weight of the uniform floor under a channel's own quadratic
 NARROWEST = 0.1  # a channel's interval is at least this share of its tensor's
-SPREAD = 5.0  # and holds this many root mean squares: few samples show no extremes
+OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval: degree 15 explodes there
+OFF_CENTRE = 0.5  # share of the radius up to which the interval is made symmetric: no shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +73,15 @@ def stand_in(
         return _unweighted(activation.function, operand, degree)
     x = by_channel(operand.values, activation.shape)
     y = by_channel(wanted, activation.shape)
-    low, high = _intervals(x, activation.function, degree, margin)
+    own = degree <= 2 and x.shape[1] >= ENOUGH
+    low, high = (
+        _own_intervals(x, margin)
+        if own
+        else _intervals(x, activation.function, margin, len(wanted))
+    )
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
-    if degree <= 2 and x.shape[1] >= ENOUGH:
+    if own:
         targets = on_interval(activation.function, low, high)
         coefficients = fit_each(t, y, targets, degree, FLOOR)
         gain, bias = np.ones(len(x)), np.zeros(len(x))
@@ -112,19 +118,42 @@ def _channels(shape: Shape) -> int:
     return shape[1] if len(shape) >= 3 and shape[0] == 1 else int(np.prod(shape))
 
 
-def _intervals(x: Array, function: Function, degree: int, margin: float) -> tuple[Array, Array]:
+def _own_intervals(x: Array, margin: float) -> tuple[Array, Array]:
+    """Return the interval of each channel, when each has its own polynomial."""
     low, high = x.min(axis=1), x.max(axis=1)
-    if is_homogeneous(function):
-        radius = np.maximum(-low, high) * margin
-        radius = np.maximum(radius, NARROWEST * radius.max(initial=0.0))
-        if degree > 2:
-            radius = np.maximum(radius, SPREAD * np.sqrt((x**2).mean(axis=1)))
-        return -_not_zero(radius), _not_zero(radius)
-    if degree > 2:
-        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     centre, radius = (low + high) / 2, margin * (high - low) / 2
     radius = _not_zero(np.maximum(radius, NARROWEST * radius.max(initial=0.0)))
     return centre - radius, centre + radius
+
+
+def _intervals(x: Array, function: Function, margin: float, samples: int) -> tuple[Array, Array]:
+    """Return the interval of each channel, when all have the same polynomial."""
+    if not is_homogeneous(function):
+        whole = x.reshape(len(x), samples, -1).swapaxes(0, 1).reshape(1, -1)
+        centre, radius = (whole.max() + whole.min()) / 2, (whole.max() - whole.min()) / 2
+        if abs(centre) <= OFF_CENTRE * radius:
+            centre = 0.0
+        reach = _not_zero(np.repeat(_reach(np.abs(whole - centre), samples, margin), len(x)))
+        return centre - reach, centre + reach
+    radius = _reach(np.abs(x), samples, margin)
+    radius = _not_zero(np.maximum(radius, NARROWEST * radius.max(initial=0.0)))
+    return -radius, radius
+
+
+def _reach(x: Array, samples: int, margin: float) -> Array:
+    """Return how far each row of magnitudes may reach in samples yet to come.
+
+    That is the largest seen, `margin` times, or more: each sample's largest is taken to follow
+    a Gumbel distribution, and the reach is exceeded with probability `OUTSIDE`.
+    Source: measured: ResNet-20, ReLU at degree 15, 32 samples: one of 100 other images goes
+    outside, by 0.4 %; with `margin` alone three images in four explode.
+    """
+    peaks = x.reshape(len(x), samples, -1).max(axis=2)
+    steps = np.sqrt(6) / np.pi * (-np.log(OUTSIDE) - np.euler_gamma)
+    steps *= 1 + np.sqrt(2 / samples)  # two standard errors of the standard deviation
+    largest = margin * peaks.max(axis=1)
+    reach = peaks.mean(axis=1) + steps * peaks.std(axis=1)
+    return np.asarray(np.maximum(reach, largest), np.float64)
 
 
 def _not_zero(radius: Array) -> Array:

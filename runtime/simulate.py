@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput, PlanOutput
 from hec.runtime import epilogue
-from hec.runtime.cleartext import Cleartext, Slots
+from hec.runtime.cleartext import Cleartext, Plain, Slots
 from hec.runtime.executor import Prepared, prepare, run
-from hec.runtime.simulator import Simulator
+from hec.runtime.simulator import Simulator, sparse
 
 AnyArray = NDArray[np.generic]
 Array = NDArray[np.float64]
 Samples = AnyArray | Mapping[str, AnyArray]
-_BATCH_VALUES = 2**24  # float64 slot values of one batch's widest tensor: 128 MiB
+Progress = Callable[[int], None]
+_BATCH_VALUES = 2**22  # float64 slot values of one batch's widest tensor: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -31,32 +33,65 @@ class Simulation:
     overflows: int  # slot values that the modulus could not hold
 
 
-def simulate(plan: Plan, samples: Samples, seed: int = 0) -> Simulation:
+def simulate(plan: Plan, samples: Samples, seed: int = 0) -> AnyArray | dict[str, AnyArray]:
     """Return what encrypted predictions of `samples` would be, the errors of CKKS included.
 
-    `samples` is an array, or one per input name; the first axis counts samples. Raises
-    `CompileError` where names or shapes do not fit.
+    `samples` is an array, or one per input name; the first axis counts samples, of the result too.
+    Several outputs come by name. Raises `CompileError` where names, shapes, or values do not fit.
     """
-    return _run(plan, samples, Simulator(plan.client.parameters, seed))
+    outputs = run_simulated(plan, samples, seed).outputs
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
 
-def run_clear(plan: Plan, samples: Samples) -> Simulation:
+def run_simulated(
+    plan: Plan, samples: Samples, seed: int = 0, progress: Progress = lambda done: None
+) -> Simulation:
+    """Return outputs as `simulate` does, and what went wrong; `progress` counts samples done."""
+    return _run(plan, samples, Simulator(plan.client.parameters, seed), progress)
+
+
+def run_clear(plan: Plan, samples: Samples, progress: Progress = lambda done: None) -> Simulation:
     """Return the plan's exact outputs: fitted activations, but no errors of encryption."""
-    return _run(plan, samples, Cleartext(plan.client.parameters))
+    return _run(plan, samples, _Exact(plan.client.parameters), progress)
 
 
-def _run(plan: Plan, samples: Samples, backend: Cleartext) -> Simulation:
+class _Exact(Cleartext):
+    """The cleartext backend, with a whole matrix as one sparse product."""
+
+    overflows = 0
+
+    def encrypt(self, values: Array, level: int, scale: float) -> Slots:
+        return Slots(values, level, scale)
+
+    def linear_kernel(
+        self, instruction: LinearTransform, level: int
+    ) -> Callable[[list[Slots]], list[Slots]]:
+        matrix, slots = sparse(instruction.matrix), instruction.matrix.slots
+
+        def kernel(blocks: list[Slots]) -> list[Slots]:
+            product = (matrix @ np.concatenate([b.values for b in blocks], axis=1).T).T
+            scale = blocks[0].scale * instruction.plain_scale
+            starts = range(0, product.shape[1], slots)
+            return [Slots(product[:, start : start + slots], level, scale) for start in starts]
+
+        return kernel
+
+
+def _run(
+    plan: Plan, samples: Samples, backend: _Exact | Simulator, progress: Progress
+) -> Simulation:
     arrays = by_name(plan, samples)
     count = len(next(iter(arrays.values())))
     prepared = prepare(plan.server.program, backend)
     batch = max(1, _BATCH_VALUES // _widest(plan))
-    parts = [
-        _batch(plan, prepared, {name: a[start : start + batch] for name, a in arrays.items()})
-        for start in range(0, count, batch)
-    ]
+    parts = []
+    for start in range(0, count, batch):
+        chosen = {name: array[start : start + batch] for name, array in arrays.items()}
+        parts.append(_batch(plan, prepared, backend, chosen))
+        progress(min(start + batch, count))
     raw = {o.name: np.concatenate([part[o.name] for part in parts]) for o in plan.client.outputs}
-    outputs = {o.name: _finish(o, raw[o.name]) for o in plan.client.outputs}
-    return Simulation(outputs, raw, getattr(backend, "overflows", 0))
+    outputs = {o.name: finish(o, raw[o.name]) for o in plan.client.outputs}
+    return Simulation(outputs, raw, backend.overflows)
 
 
 def by_name(plan: Plan, samples: Samples) -> dict[str, Array]:
@@ -78,7 +113,15 @@ def by_name(plan: Plan, samples: Samples) -> dict[str, Array]:
             "samples",
             "give one array for each input of the model, under its name",
         )
-    return {item.name: _flat(item, np.asarray(samples[item.name])) for item in inputs}
+    arrays = {item.name: _flat(item, np.asarray(samples[item.name])) for item in inputs}
+    if len({len(array) for array in arrays.values()}) > 1:
+        counts = ", ".join(f"'{name}' has {len(array)}" for name, array in arrays.items())
+        raise fail(
+            f"the inputs have different numbers of samples: {counts}",
+            "samples",
+            "give the same number of samples for each input",
+        )
+    return arrays
 
 
 def _flat(item: PlanInput, array: AnyArray) -> Array:
@@ -88,6 +131,12 @@ def _flat(item: PlanInput, array: AnyArray) -> Array:
             f"samples of shape {array.shape} do not fit",
             f"input '{item.name}' of shape {item.shape}",
             "give an array whose first axis counts samples",
+        )
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise fail(
+            f"samples of type {array.dtype} hold values that are not finite real numbers",
+            f"input '{item.name}' of shape {item.shape}",
+            "remove or repair these samples",
         )
     return np.asarray(array, np.float64).reshape(len(array), size)
 
@@ -103,9 +152,12 @@ def _widest(plan: Plan) -> int:
 
 
 def _batch(
-    plan: Plan, prepared: Prepared[Slots, object], arrays: Mapping[str, Array]
+    plan: Plan,
+    prepared: Prepared[Slots, Plain],
+    backend: _Exact | Simulator,
+    arrays: Mapping[str, Array],
 ) -> dict[str, Array]:
-    fresh = {item.name: _encrypted(item, arrays[item.name], prepared) for item in plan.client.inputs}
+    fresh = {item.name: _encrypted(item, arrays[item.name], backend) for item in plan.client.inputs}
     results = run(prepared, fresh)
     raw: dict[str, Array] = {}
     for item in plan.client.outputs:
@@ -114,16 +166,14 @@ def _batch(
     return raw
 
 
-def _encrypted(item: PlanInput, values: Array, prepared: Prepared[Slots, object]) -> list[Slots]:
+def _encrypted(item: PlanInput, values: Array, backend: _Exact | Simulator) -> list[Slots]:
     packed = item.layout.pack(values / item.divisor)
-    backend = prepared.backend
     blocks = [packed[:, block] for block in range(item.layout.blocks)]
-    if isinstance(backend, Simulator):
-        return [backend.encrypt(block, item.level, item.scale) for block in blocks]
-    return [Slots(block, item.level, item.scale) for block in blocks]
+    return [backend.encrypt(block, item.level, item.scale) for block in blocks]
 
 
-def _finish(item: PlanOutput, raw: Array) -> AnyArray:
+def finish(item: PlanOutput, raw: Array) -> AnyArray:
+    """Return (samples, elements) raw values after the epilogue; samples on the first axis."""
     finished = [epilogue.apply(row.reshape(item.shape), item.epilogue) for row in raw]
     stacked = np.stack(finished)
     batched = item.shape[:1] == (1,) and stacked.ndim > 1 and stacked.shape[1] == 1

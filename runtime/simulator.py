@@ -19,6 +19,9 @@ from hec.compiler.schedule import Split
 from hec.runtime.cleartext import Cleartext, Plain, Slots
 
 Array = NDArray[np.float64]
+_POOL = 2**23  # errors drawn once: 32 MiB
+_WRAPPED = 2.0**20  # values of a lost sample, where the modulus could hold even larger ones
+_FEWEST_OFFSETS = 2**16  # a batch must be able to start at this many places of the pool
 
 
 class Simulator(Cleartext):
@@ -27,6 +30,7 @@ class Simulator(Cleartext):
     def __init__(self, parameters: EncryptionParameters, seed: int = 0) -> None:
         super().__init__(parameters)
         self._random = np.random.default_rng(seed)
+        self._pool = self._random.standard_normal(_POOL, np.float32)
         self.overflows = 0
 
     def encrypt(self, values: Array, level: int, scale: float) -> Slots:
@@ -65,6 +69,7 @@ class Simulator(Cleartext):
         """Return matrix @ operand as one sparse product, with the steps' errors added up."""
         matrix, power = sparse(instruction.matrix), _row_powers(instruction.matrix)
         switch = self._switching(level)
+        mean_switch = np.sqrt(np.mean(switch**2))
         entering, turns, diagonals = _steps(instruction)
         degree, slots = self.parameters.ring_degree, instruction.matrix.slots
         rounding = noise.encoding(degree) / instruction.plain_scale
@@ -76,30 +81,48 @@ class Simulator(Cleartext):
             mean_square = (x**2).mean(axis=1)[:, None]
             results = []
             for block in range(instruction.matrix.out_blocks):
-                variance = power[block] * (entering * switch / scale) ** 2
+                variance = power[block] * (entering * mean_switch / scale) ** 2
                 variance = variance + turns[block] * (switch / product_scale) ** 2
-                variance = variance + diagonals[block] * rounding**2 * mean_square
                 values = product[:, block * slots : (block + 1) * slots]
-                error = self._random.standard_normal(values.shape, np.float32) * np.sqrt(variance)
-                results.append(self._fitting(Slots(values + error, level, product_scale)))
+                encoded = rounding * np.sqrt(diagonals[block] * mean_square)
+                values = values + self._errors(values.shape) * np.sqrt(variance)
+                values = values + self._errors(values.shape) * encoded
+                results.append(self._fitting(Slots(values, level, product_scale)))
             return results
 
         return kernel
 
-    def _switching(self, level: int) -> float:
+    def _switching(self, level: int) -> Array:
         return noise.key_switching(self.parameters, level)
 
-    def _noisy(self, x: Slots, deviation: float) -> Slots:
+    def _noisy(self, x: Slots, deviation: float | Array) -> Slots:
         """Add an error of `deviation` (before division by the scale) to every slot."""
-        error = self._random.standard_normal(x.values.shape, np.float32)
-        return Slots(x.values + error * (deviation / x.scale), x.level, x.scale)
+        error = self._errors(x.values.shape) * (deviation / x.scale)
+        return Slots(x.values + error, x.level, x.scale)
+
+    def _errors(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return standard normal numbers, cut from one pool: drawing them would take most time."""
+        count = int(np.prod(shape))
+        if count > self._pool.size - _FEWEST_OFFSETS:
+            return self._random.standard_normal(shape, np.float32)
+        start = int(self._random.integers(self._pool.size - count))
+        return self._pool[start : start + count].reshape(shape)
 
     def _fitting(self, x: Slots) -> Slots:
-        """Count the values beyond half the modulus, which decryption would wrap around."""
+        """Count the values beyond half the modulus; a sample that has one is lost.
+
+        Coefficients wrap around, which reaches every slot: nothing of the sample is left.
+        """
         log_modulus = sum(np.log2(prime) for prime in self.parameters.primes[: x.level + 1])
         limit = 2.0 ** (log_modulus - 1 - np.log2(x.scale))
-        self.overflows += int(np.count_nonzero(np.abs(x.values) > limit))
-        return x
+        beyond = ~(np.abs(x.values) <= limit)
+        if not beyond.any():
+            return x
+        self.overflows += int(np.count_nonzero(beyond))
+        values = x.values.copy()
+        lost = beyond.any(axis=1)
+        values[lost] = self._random.uniform(-1, 1, values[lost].shape) * min(limit, _WRAPPED)
+        return Slots(values, x.level, x.scale)
 
 
 def sparse(matrix: DiagonalMatrix) -> sp.csr_array:

@@ -1,4 +1,4 @@
-"""Random tensor graphs for the tests of passes: every kind of operation, values of moderate size."""
+"""Random tensor graphs for the tests of passes: every kind of operation, moderate values."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"everything that no other line names"}),  # evaluate, typing_rules, kernels, ...
     frozenset({"passes"}),
     frozenset({"lower", "depth", "parameters", "plan", "plan_parts", "plan_rules", "pipeline"}),
-    frozenset({"report"}),
+    frozenset({"report", "check", "encrypted_check", "clear_model", "agreement"}),
+    frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
+    frozenset({"cli_compile", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
     frozenset({"cli"}),
 )
 MIDDLE = 2
@@ -46,7 +48,9 @@ RUNTIME_MAY_IMPORT = frozenset(
     }
 )
 # These may import the runtime, but only inside a function: compiling needs no backend.
-MAY_IMPORT_RUNTIME_LATE = frozenset({"pipeline", "report", "cli"})
+MAY_IMPORT_RUNTIME_LATE = frozenset(
+    {"pipeline", "check", "encrypted_check", "cli_roles", "cli_demo"}
+)
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})
 HEAVY = ("tenseal", "_sealapi_cpp", "openfhe", "onnxruntime", "torch")

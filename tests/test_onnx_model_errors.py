@@ -283,6 +283,24 @@ def test_external_data_needs_a_path(tmp_path: Path) -> None:
     )
 
 
+def test_external_data_in_a_function_is_found() -> None:
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    body = [helper.make_node("Constant", [], ["c"], value=tensor), node("Add", "a,c", "b")]
+    model = network([helper.make_node("F", ["x"], ["y"], domain="own")], SHAPES)
+    model.functions.append(helper.make_function("own", "F", ["a"], ["b"], body, opsets))
+    model.opset_import.append(opsets[1])
+    assert _message(model).startswith("the weights 'w' are in another file")
+
+
+def test_names_must_be_utf8() -> None:
+    data = _with(lambda m: None).SerializeToString().replace(b"Add", b"A\xffd")
+    message = "the model holds names that are not UTF-8"
+    assert _message(data) == _text(message, "net", AGAIN)
+
+
 def test_short_external_data_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"short")
     message = _message(_external(tmp_path, "weights.bin"))

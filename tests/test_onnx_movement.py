@@ -60,12 +60,6 @@ CASES: dict[str, tuple[Any, ...]] = {
     "pad attributes": (node("Pad", "x", pads=[1, 0, 2, 3], value=2.5), MATRIX, {}, 7),
     "gather": (node("Gather", "x,i", axis=2), IMAGE, {"i": [[3, -1], [0, 3]]}),
     "gather scalar": (node("Gather", "x,i"), MATRIX, {"i": np.int64(1)}),
-    "gather elements": (
-        node("GatherElements", "x,i", axis=1),
-        MATRIX,
-        {"i": [[0, 3], [1, 1], [-1, 2]]},
-    ),
-    "gather nd": (node("GatherND", "x,i"), MATRIX, {"i": [[0, 3], [2, 1]]}),
     "expand": (node("Expand", "x,s"), {"x": (3, 1)}, {"s": [2, 1, 4]}),
     "tile": (node("Tile", "x,r"), MATRIX, {"r": [2, 3]}),
     "concat": (node("Concat", "a,b", axis=1), {"a": (2, 3), "b": (2, 4)}),

@@ -348,7 +348,7 @@ ARRAYS: list[Callable[[Any], Any]] = [
     lambda x: x.astype(np.int64),
     lambda x: x[:0],
     lambda x: x.reshape(-1, 1),
-    lambda x: x + np.ones((), x.dtype) * 10**9,
+    lambda x: x + np.asarray(10**9).astype(x.dtype),  # in a byte, wraps
     lambda x: -x - 7,
     lambda x: x[..., :-1],
     np.zeros_like,

@@ -1,0 +1,158 @@
+"""Compare a plan with its network on real data: in the simulator, and on real ciphertexts.
+
+Four rungs: the network itself (onnxruntime), the plan in the clear (fitted activations), the
+simulator (and the errors of CKKS), real ciphertexts. The promised precision is about the last two
+steps; agreement with the network is about all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hec.compiler.agreement import Error, agreement, classes, error, root_mean_square
+from hec.compiler.clear_model import ClearModel
+from hec.compiler.encrypted_check import EncryptedCheck, Progress, run_encrypted
+from hec.compiler.errors import fail
+from hec.compiler.plan import Plan
+from hec.compiler.plan_parts import PlanOutput
+
+AnyArray = NDArray[np.generic]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """One output in the simulator, over all samples."""
+
+    name: str
+    agreement: float | None  # share of samples with the network's top-1; None: it has no classes
+    encryption_error: Error  # against the plan in the clear, before the epilogue
+    model_error: Error | None  # against onnxruntime; None for classes
+    model_rms: float | None  # root mean square of onnxruntime's output, to compare errors with
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far a plan's predictions are from its network's."""
+
+    samples: int
+    precision_bits: float  # promised
+    outside: float | None  # share of samples with an element outside the calibrated interval
+    overflows: int  # slot values that the modulus could not hold, in the simulator
+    accuracy: float | None  # top-1 of the first output in the simulator, where labels were given
+    model_accuracy: float | None  # of the network itself
+    outputs: tuple[OutputCheck, ...]
+    encrypted: EncryptedCheck | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing overflowed and real ciphertexts kept the promise."""
+        return self.overflows == 0 and (self.encrypted is None or self.encrypted.kept)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckData:
+    """Samples, an array or one by input name, and their classes, where known."""
+
+    samples: AnyArray | Mapping[str, AnyArray]
+    labels: AnyArray | None = None
+
+
+def check(
+    plan: Plan,
+    model: ClearModel,
+    data: CheckData,
+    encrypted: int = 0,
+    progress: Progress = lambda phase, done, total: None,
+) -> Check:
+    """Predict all samples on every rung, the first `encrypted` of them on real ciphertexts.
+
+    Raise `CompileError` where samples or labels do not fit the plan.
+    """
+    from hec.runtime.simulate import by_name, run_clear, run_simulated
+
+    arrays = by_name(plan, data.samples)
+    count = len(next(iter(arrays.values())))
+    _require(encrypted, count)
+    expected = model.predict(plan, arrays, lambda done: progress("onnxruntime", done, count))
+    first = plan.client.outputs[0]
+    model_accuracy = _accuracy(expected[first.name], first, data.labels)
+    exact = run_clear(plan, arrays, lambda done: progress("in the clear", done, count))
+    noisy = run_simulated(plan, arrays, 0, lambda done: progress("simulator", done, count))
+    real = None
+    if encrypted:
+        few = {name: array[:encrypted] for name, array in arrays.items()}
+        real = run_encrypted(plan, few, exact.raw, expected, progress)
+    return Check(
+        count,
+        plan.client.precision,
+        _outside_share(plan, arrays),
+        noisy.overflows,
+        _accuracy(noisy.outputs[first.name], first, data.labels),
+        model_accuracy,
+        tuple(
+            _output(
+                o, noisy.outputs[o.name], expected[o.name], (noisy.raw[o.name], exact.raw[o.name])
+            )
+            for o in plan.client.outputs
+        ),
+        real,
+    )
+
+
+def _output(
+    output: PlanOutput, values: AnyArray, expected: AnyArray, raw: tuple[Array, Array]
+) -> OutputCheck:
+    is_class = expected.dtype.kind in "iu"
+    return OutputCheck(
+        output.name,
+        agreement(values, expected, output),
+        error(*raw),
+        None if is_class else error(values, expected),
+        None if is_class else root_mean_square(expected),
+    )
+
+
+def _require(encrypted: int, samples: int) -> None:
+    if encrypted > samples:
+        raise fail(
+            f"{encrypted} encrypted predictions were asked for, and there are {samples} samples",
+            f"--encrypted {encrypted}",
+            f"ask for {samples} or fewer, or give more samples",
+        )
+
+
+def _outside_share(plan: Plan, arrays: Mapping[str, Array]) -> float | None:
+    found = [
+        ((arrays[item.name] < item.interval[0]) | (arrays[item.name] > item.interval[1])).any(
+            axis=1
+        )
+        for item in plan.client.inputs
+        if item.interval is not None
+    ]
+    return float(np.any(found, axis=0).mean()) if found else None
+
+
+def _accuracy(values: AnyArray, output: PlanOutput, labels: AnyArray | None) -> float | None:
+    if labels is None:
+        return None
+    flat = labels.reshape(-1)
+    if len(flat) != len(values) or flat.dtype.kind not in "iub":
+        raise fail(
+            f"labels of type {labels.dtype} and shape {labels.shape} do not fit "
+            f"{len(values)} samples",
+            "--labels",
+            "give one whole number, the class, for each sample",
+        )
+    found = classes(values, output)
+    if found is None:
+        raise fail(
+            "labels need an output that tells a class, and the first output does not",
+            f"output '{output.name}' of shape {output.shape}",
+            "leave out --labels",
+        )
+    return float((found == flat).mean())

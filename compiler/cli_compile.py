@@ -1,0 +1,126 @@
+"""`hec compile`: from a network to a plan."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hec.compiler.cli_terminal import duration, progress, show_facts, show_json, size
+
+if TYPE_CHECKING:
+    from hec.compiler.cli_options import CompileOptions
+    from hec.compiler.plan import Plan
+
+
+MaxError = Annotated[
+    float | None,
+    typer.Option(help="of fitted activations at the outputs, share of their rms [0.1]"),
+]
+Precision = Annotated[
+    float | None,
+    typer.Option(help="bits: -log2 of the outputs' absolute error [8 below their range]"),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="NAME=SHAPE, fixes dynamic axes; may be repeated"),
+]
+
+
+def compile(
+    model: Annotated[Path, typer.Argument(help="the network, an .onnx file")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="the plan to write")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="samples, .npz by input name or .npy, batch axis first")
+    ] = None,
+    max_error: MaxError = None,
+    degree: Annotated[
+        int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")
+    ] = None,
+    precision: Precision = None,
+    security: Annotated[int, typer.Option(help="128, 192 or 256 bits")] = 128,
+    backend: Annotated[str, typer.Option(help="auto, tenseal or openfhe")] = "auto",
+    inputs: Shapes = None,
+    input_range: Annotated[
+        str | None, typer.Option(help="LO,HI of the inputs, without calibration [-1,1]")
+    ] = None,
+    client_only: Annotated[
+        Path | None, typer.Option(help="write the part without weights, for the data owner, too")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compile a network to a plan for encrypted prediction.
+
+    \b
+    Example:
+      hec compile model.onnx -o model.hec --calibration samples.npz
+    """
+    from hec.compiler.cli_files import check_output
+    from hec.compiler.cli_options import CompileOptions
+
+    options = CompileOptions(
+        backend, security, precision, max_error, degree, inputs or (), input_range,
+        calibration is not None,
+    )  # fmt: skip
+    for path in (output, client_only):
+        if path is not None:
+            check_output(path, [model, calibration])
+    start = time.perf_counter()
+    plan = _plan(model, calibration, options)
+    plan.save(output)
+    if client_only is not None:
+        plan.save_client(client_only)
+    _tell(plan, output, time.perf_counter() - start, as_json)
+
+
+def _plan(model: Path, calibration: Path | None, options: CompileOptions) -> Plan:
+    from hec.compiler.cli_arrays import load_arrays
+    from hec.compiler.cli_options import target_of
+
+    target = target_of(options)
+    samples = None if calibration is None else load_arrays(calibration)
+    from hec.compiler import pipeline
+
+    with progress() as show:
+        show("import", 0, 0)
+        return pipeline.compile(model, samples, target, lambda step: show(step, 0, 0))
+
+
+def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
+    from hec.compiler.report import report
+
+    told = report(plan)
+    predicted = told.server.seconds if told.server else 0.0
+    if as_json:
+        show_json(
+            {
+                "plan": str(output),
+                "plan_id": told.plan_id,
+                "bytes": output.stat().st_size,
+                "compile_seconds": seconds,
+                "backend": told.backend,
+                "ring_degree": told.parameters.ring_degree,
+                "depth": told.depth,
+                "security_bits": told.parameters.security_bits,
+                "precision_bits": told.precision_bits,
+                "forecast_seconds": predicted,
+                "keys": told.keys,
+                "key_bytes": told.key_bytes,
+            }
+        )
+        return
+    show_facts(
+        [
+            ("plan", f"{output}, {size(output.stat().st_size)}, made in {duration(seconds)}"),
+            (
+                "parameters",
+                f"ring degree {told.parameters.ring_degree}, depth {told.depth}, "
+                f"{told.parameters.security_bits}-bit security",
+            ),
+            ("promise", f"outputs exact to {2.0**-told.precision_bits:.3g}"),
+            ("forecast", f"{duration(predicted)} for one prediction, one thread"),
+            ("next", f"hec check {output} --data samples.npz"),
+        ]
+    )

@@ -1,0 +1,34 @@
+"""Paths that the commands write to and read from, checked before the work begins."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hec.compiler.errors import fail
+
+if TYPE_CHECKING:
+    from hec.compiler.plan import Plan
+    from hec.compiler.plan_parts import ClientPart
+
+
+def check_output(path: Path, inputs: Sequence[Path | None] = ()) -> None:
+    """Raise `CompileError` if `path` cannot become a file, or is one of the `inputs`."""
+    if path.is_dir():
+        raise fail("the output is a folder", str(path), "give the path of a file after -o")
+    if not path.parent.is_dir():
+        raise fail("the folder of the output does not exist", str(path), f"mkdir -p {path.parent}")
+    if path.exists() and any(x is not None and x.exists() and path.samefile(x) for x in inputs):
+        raise fail("the output would replace the input", str(path), "give another path after -o")
+
+
+def load_plan_or_part(path: Path) -> Plan | ClientPart:
+    """Return the plan in a file, or the client's part where the file holds no more."""
+    from hec.compiler.plan import Plan
+
+    part = Plan.load_client(path)
+    with zipfile.ZipFile(path) as archive:  # which `load_client` found to be sound
+        is_whole = any(name.startswith("server/") for name in archive.namelist())
+    return Plan.load(path) if is_whole else part

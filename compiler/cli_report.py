@@ -1,0 +1,118 @@
+"""`hec report`: what a plan costs and how exact it will be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hec.compiler.cli_terminal import duration, show_facts, show_json, show_table, size
+
+if TYPE_CHECKING:
+    from hec.compiler.report import ParametersReport, Report, ServerReport, TensorReport
+
+
+def report(
+    plan: Annotated[Path, typer.Argument(help="a plan, or the client's part of one")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show what a plan costs, and how exact it will be.
+
+    Levels, seconds, sizes, and the quality of fitted activations; nothing is encrypted for it.
+
+    \b
+    Example:
+      hec report model.hec
+    """
+    from hec.compiler.cli_files import load_plan_or_part
+    from hec.compiler.report import report as report_of
+
+    found = report_of(load_plan_or_part(plan))
+    if as_json:
+        show_json(found)
+        return
+    show_facts(_facts(found))
+    if found.server is not None:
+        _show_server(found.server)
+
+
+def _facts(found: Report) -> list[tuple[str, str]]:
+    facts = [
+        ("model", f"{found.model}, plan {found.plan_id[:12]}, backend {found.backend}"),
+        *_parameter_facts(found.parameters),
+        ("depth", f"{found.depth} levels"),
+        ("promise", f"outputs exact to {2.0**-found.precision_bits:.3g} "
+         f"({found.precision_bits:.1f} bits)"),
+        *(("input", _tensor(item)) for item in found.inputs),
+        *(("output", _tensor(item)) for item in found.outputs),
+        ("keys", f"{found.keys} evaluation keys, {size(found.key_bytes)}"),
+    ]  # fmt: skip
+    if found.server is None:
+        return [*facts, ("layers", "not known: this file holds only the client's part")]
+    seconds, weights = found.server.seconds, found.server.plaintext_bytes
+    return [
+        *facts,
+        ("forecast", f"{duration(seconds)} for one prediction: one thread, reference machine"),
+        ("memory", f"{size(weights)} of encoded weights on the server"),
+    ]
+
+
+def _parameter_facts(parameters: ParametersReport) -> list[tuple[str, str]]:
+    primes = " + ".join(f"{bits:.0f}" for bits in parameters.prime_bits)
+    return [
+        ("ring degree", f"{parameters.ring_degree}, {parameters.ring_degree // 2} slots"),
+        ("modulus", f"{parameters.modulus_bits:.0f} bits: {primes}, "
+         f"special {parameters.special_prime_bits:.0f}"),
+        ("security", f"{parameters.security_bits} bits: at most {parameters.modulus_limit_bits} "
+         f"bits of modulus ({parameters.security_source})"),
+    ]  # fmt: skip
+
+
+def _tensor(item: TensorReport) -> str:
+    shape = ", ".join(map(str, item.shape))
+    text = f"'{item.name}' ({shape}): {item.ciphertexts} ciphertexts, {size(item.bytes)}"
+    return text if item.interval is None else f"{text}, calibrated on {_interval(item.interval)}"
+
+
+def _show_server(server: ServerReport) -> None:
+    columns = (
+        "layer", "operation", "level", "scale bits", "rotations", "diagonals", "seconds",
+        "precision bits",
+    )  # fmt: skip
+    rows = [
+        (
+            x.nodes,
+            x.operation,
+            f"{x.level_in} > {x.level_out}",
+            f"{x.scale_bits:.1f}",
+            str(x.rotations),
+            str(x.diagonals),
+            f"{x.seconds:.3f}",
+            f"{x.precision_bits:.1f}",
+        )
+        for x in server.layers
+    ]
+    show_table("\nLayers", columns, rows)
+    if server.activations:
+        fitted = ("layer", "function", "degree", "fitted on", "observed", "rms error")
+        show_table("Fitted activations", fitted, _activations(server))
+
+
+def _activations(server: ServerReport) -> Sequence[Sequence[str]]:
+    return [
+        (
+            x.nodes,
+            x.function,
+            str(x.degree),
+            _interval(x.interval),
+            _interval(x.observed),
+            f"{x.rms_error:.3g}",
+        )
+        for x in server.activations
+    ]
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.4g}, {ends[1]:.4g}]"

@@ -1,0 +1,87 @@
+"""What the commands share: progress on a terminal, tables, numbers with units, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from hec.compiler.cli_errors import printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Progress = Callable[[str, int, int], None]  # phase, done, of how many (0: not known)
+PIPE_WIDTH: Final = 160  # columns of a table that is not written to a terminal
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a function that shows what goes on: on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda phase, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(phase: str, done: int, total: int) -> None:
+            bars.update(task, description=phase, completed=done, total=total or None)
+
+        yield show
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: the first column of text, the others numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    Console(file=sys.stdout, width=width, highlight=False).print(table)
+
+
+def show_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print lines of a name and what is to say about it."""
+    width = max(len(name) for name, _ in facts)
+    for name, text in facts:
+        typer.echo(printable(f"{name:<{width}}  {text}"))
+
+
+def show_json(value: DataclassInstance | dict[str, object]) -> None:
+    """Print a dataclass, or a dictionary, as JSON."""
+    plain = value if isinstance(value, dict) else dataclasses.asdict(value)
+    typer.echo(json.dumps(plain, indent=2, allow_nan=False))
+
+
+def size(count: float) -> str:
+    """Return bytes in a unit that suits them."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in a unit that suits them."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def share(value: float | None) -> str:
+    """Return a share as percent."""
+    return "-" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,212 @@
+"""Layouts keep the meaning of every graph, in every slot; the client's arrangements save turns."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import random_graphs
+from hec.compiler import ckks_ir, tensor_ir
+from hec.compiler.calibration import Calibration
+from hec.compiler.layout import UNUSED
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Linear, Multiply, Polynomial, TensorGraph
+from hec.passes import run_tensor_passes
+from hec.passes.choose_layouts import choose_layouts
+from sample_graphs import (
+    GRAIN,
+    SHAPES,
+    Builder,
+    Strict,
+    assert_keeps_meaning,
+    compiled,
+    convolution,
+    outputs,
+    random_graph,
+)
+
+
+def builder(seed: int = 0) -> Builder:
+    return Builder(np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_graphs_keep_their_meaning(seed: int) -> None:
+    assert_keeps_meaning(random_graph(seed), (16, 64, 256)[seed % 3], tolerance=1e-11)
+
+
+def test_the_random_graphs_cover_every_case() -> None:
+    graphs = [random_graph(seed) for seed in range(30)]
+    counts = Counter(type(op) for graph in graphs for op in graph.operations)
+    assert min(counts[kind] for kind in (Linear, Multiply, Polynomial)) > 10
+    sums = [op for graph in graphs for op in graph.operations if isinstance(op, Linear)]
+    assert sum(len(op.operands) > 1 for op in sums) > 10
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_graphs_from_the_tensor_passes_keep_their_meaning(seed: int) -> None:
+    """Constant outputs, unused inputs, copies, degenerate matrices: what passes leave behind."""
+    graph, seen = random_graphs.random_graph(seed, activations=False)
+    graph = run_tensor_passes(graph, Target(), Calibration(seen, margin=1.1))
+    _, lowered = compiled(graph, 16)
+    found = outputs(lowered.program, seen, Strict(lowered.program.parameters))
+    for output, expected in zip(graph.outputs, random_graphs.meaning(graph, seen), strict=True):
+        np.testing.assert_allclose(found[output.name], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_any_shape_may_enter_and_leave(shape: tuple[int, ...]) -> None:
+    b = builder()
+    x = b.input("x", *shape)
+    y = b.multiply(*[b.linear((x,), *shape)] * 2)
+    assert_keeps_meaning(b.graph(b.linear((y,), *shape)))
+
+
+def test_an_input_read_by_two_matrices() -> None:
+    b = builder()
+    x = b.input("x", 1, 20)
+    left, right = b.linear((x,), 1, 6, density=1.0), b.linear((x,), 1, 11, density=0.4)
+    assert_keeps_meaning(b.graph(left, right))
+
+
+def test_matrices_that_read_different_parts_of_an_input() -> None:
+    eye = np.eye(20)
+    for halves in ((eye[:10], eye[10:]), (eye[10:], eye[12:15])):
+        b = builder()
+        x = b.input("x", 1, 20)
+        for half in halves:
+            matrix, bias = sp.csr_array(half), np.zeros(len(half))
+            b.add(Linear((x,), (matrix,), bias, (1, len(half))))
+        assert_keeps_meaning(b.graph(1, 2))
+
+
+def test_a_sum_that_reads_an_input_twice() -> None:
+    b = builder()
+    x = b.input("x", 1, 20)
+    assert_keeps_meaning(b.graph(b.linear((x, x), 1, 9)))
+
+
+def test_a_product_of_an_input_and_a_layer() -> None:
+    b = builder()
+    x = b.input("x", 1, 3, 3, 5)
+    assert_keeps_meaning(b.graph(b.multiply(x, b.linear((x,), 1, 3, 3, 5))))
+
+
+def test_a_product_of_two_layers() -> None:
+    b = builder()
+    x, z = b.input("x", 1, 20), b.input("z", 1, 7)
+    y = b.multiply(b.linear((x,), 1, 13), b.linear((z,), 1, 13))
+    assert_keeps_meaning(b.graph(b.linear((y,), 1, 3)))
+
+
+def test_the_square_of_an_input_is_an_output() -> None:
+    b = builder()
+    x = b.input("x", 2, 3, 5)
+    assert_keeps_meaning(b.graph(b.multiply(x, x), b.polynomial(x, 3)))
+
+
+def test_an_input_is_an_output() -> None:
+    b = builder()
+    x = b.input("x", 1, 9)
+    assert_keeps_meaning(b.graph(x))
+    assert_keeps_meaning(b.graph(b.linear((x,), 1, 4, density=0.3), x))
+
+
+def test_an_input_that_nothing_reads() -> None:
+    b = builder()
+    x, _ = b.input("x", 1, 9), b.input("z", 1, 9)
+    assert_keeps_meaning(b.graph(b.linear((x,), 1, 4)))
+
+
+@pytest.mark.parametrize("rows", [4, 100])
+def test_a_layer_of_constants(rows: int) -> None:
+    b = builder()
+    x = b.input("x", 1, 9)
+    bias = np.arange(rows) * GRAIN
+    b.add(Linear((x,), (sp.csr_array((rows, 9)),), bias, (1, rows)))
+    assert_keeps_meaning(b.graph(1, b.multiply(1, 1)))
+
+
+def test_tensors_of_many_ciphertexts() -> None:
+    b = builder()
+    x = b.input("x", 1, 2, 9, 9)
+    y = b.polynomial(b.linear((x,), 1, 5, 7, 7, density=0.1), 3, shared=False)
+    laid_out, _ = assert_keeps_meaning(b.graph(b.linear((y,), 1, 130)), 64, tolerance=1e-11)
+    assert all(layout.blocks > 1 for layout in laid_out.layouts)
+
+
+def test_an_image_whose_channel_is_larger_than_a_ciphertext() -> None:
+    b = builder()
+    x = b.input("x", 1, 30)
+    assert_keeps_meaning(b.graph(b.linear((x,), 1, 3, 12, 12, density=0.2)))
+
+
+def conv_net(target: Target, slots: int) -> tuple[TensorGraph, int]:
+    """Return convolution, square, dense; and the ciphertexts of the input."""
+    matrix, shape = convolution(np.random.default_rng(0), (1, 12, 12), 4, 4, 2)
+    b = builder()
+    x = b.input("x", 1, 1, 12, 12)
+    bias = np.zeros(matrix.shape[0])
+    y = b.add(Linear((x,), (matrix,), bias, (1, *shape)))
+    graph = b.graph(b.linear((b.multiply(y, y),), 1, 10, density=1.0))
+    return graph, choose_layouts(graph, slots, target).layouts[0].blocks
+
+
+def test_the_client_sends_windows_so_that_the_first_layer_needs_few_rotations() -> None:
+    graph, blocks = conv_net(Target(), 256)
+    _, lowered = assert_keeps_meaning(graph, 256)
+    first = lowered.program.instructions[1]
+    assert isinstance(first, ckks_ir.LinearTransform)
+    assert len(np.unique(first.matrix.index[:, 2])) * blocks <= 16
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 8])
+def test_the_client_sends_no_more_ciphertexts_than_allowed(limit: int) -> None:
+    assert conv_net(Target(max_input_ciphertexts=limit), 256)[1] <= limit
+
+
+def test_where_no_arrangement_is_small_enough_the_input_is_plain() -> None:
+    b = builder()
+    x = b.input("x", 1, 200)
+    graph = b.graph(b.linear((x,), 1, 150, density=1.0))
+    target = Target(max_input_ciphertexts=1)
+    layout = choose_layouts(graph, 64, target).layouts[0]
+    assert (layout.blocks, layout.period) == (4, 64)
+    _, lowered = compiled(graph, 64, target=target)
+    assert isinstance(lowered.program.instructions[0], ckks_ir.Input)
+    assert lowered.program.instructions[0].layout.blocks == 4
+
+
+def test_the_output_of_a_layer_repeats_and_is_zero_elsewhere() -> None:
+    b = builder()
+    x = b.input("x", 1, 40)
+    b.add(Linear((x,), (sp.csr_array(np.eye(3, 40)),), np.zeros(3), (1, 3)))
+    laid_out, _ = assert_keeps_meaning(b.graph(1), 64)
+    assert laid_out.layouts[1].elements[0].tolist() == [0, 1, 2, UNUSED] * 16
+
+
+def test_tensors_that_meet_elementwise_share_a_layout() -> None:
+    for seed in range(6):
+        graph = random_graph(seed)
+        layouts = choose_layouts(graph, 64, Target()).layouts
+        for position, operation in enumerate(graph.operations):
+            met = () if isinstance(operation, Linear) else tensor_ir.operands(operation)
+            assert all(layouts[operand] is layouts[position] for operand in met)
+
+
+def test_a_strided_network_keeps_its_pixels_in_place() -> None:
+    """Otherwise the second convolution would take several times the rotations."""
+    random, b = np.random.default_rng(0), builder()
+    x, shape = b.input("x", 1, 2, 16, 16), (2, 16, 16)
+    b.multiply(x, x)  # so that the client must send it row by row
+    for kernels in (4, 8):
+        matrix, shape = convolution(random, shape, kernels, 2, 2)
+        bias = np.zeros(matrix.shape[0])
+        b.add(Linear((len(b.operations) - 1,), (matrix,), bias, (1, *shape)))
+        b.multiply(len(b.operations) - 1, len(b.operations) - 1)
+    _, lowered = assert_keeps_meaning(b.graph(len(b.operations) - 1), 512)
+    transforms = [x for x in lowered.program.instructions if isinstance(x, ckks_ir.LinearTransform)]
+    assert [len(x.matrix.index) for x in transforms] == [9, 35]

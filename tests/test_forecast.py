@@ -1,0 +1,195 @@
+"""Forecasts: seconds are those of the steps that run, and errors follow their rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from hec.compiler import ckks_ir, noise
+from hec.compiler.ckks_ir import Instruction, LinearTransform, Program
+from hec.compiler.cost import CostCounter, Counted, StepCosts
+from hec.compiler.forecast import CONFIDENCE, Forecast, KernelSizes, forecast
+from hec.compiler.schedule import Split, rotations
+from hec.compiler.typing_rules import infer_types
+from hec.runtime import executor
+from sample_graphs import FLAT, compiled, random_graph
+from sample_plans import DEEP, SCALE, TINY, deep_program, diagonals, first_slots
+
+HALF = 0.5
+FRESH = noise.encryption(TINY.ring_degree) / SCALE
+
+
+def counted(program: Program) -> CostCounter:
+    """Run the program on the counter alone."""
+    counter = CostCounter(program.parameters.ring_degree, program.parameters.primes)
+    inputs = {
+        x.name: [Counted(x.level, x.scale)] * x.layout.blocks
+        for x in program.instructions
+        if isinstance(x, ckks_ir.Input)
+    }
+    executor.run(executor.prepare(program, counter), inputs)
+    return counter
+
+
+def predicted(*instructions: Instruction, magnitude: float = HALF) -> Forecast:
+    entry = ckks_ir.Input("x", first_slots(TINY.slots, 4), 4, SCALE, 1.0)
+    program = Program(TINY, (entry, *instructions))
+    return forecast(program, [magnitude] * len(program.instructions))
+
+
+def last(*instructions: Instruction, magnitude: float = HALF) -> float:
+    return predicted(*instructions, magnitude=magnitude).deviations[-1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_seconds_are_those_of_the_steps(seed: int) -> None:
+    """Up to one addition for each output ciphertext of a matrix and of a giant step."""
+    program = compiled(random_graph(seed), 64)[1].program
+    found = forecast(program, [HALF] * len(program.instructions)).total_seconds
+    assert found == pytest.approx(counted(program).seconds, rel=0.03)
+
+
+def test_each_kind_of_instruction_costs_what_its_steps_cost() -> None:
+    program = deep_program(TINY)
+    seconds = forecast(program, [HALF] * 12).seconds
+    costs = StepCosts(TINY.ring_degree)
+    switch = costs.key_switch(5)
+    linear = program.instructions[2]
+    assert isinstance(linear, LinearTransform)
+    turns = rotations(linear.matrix.index, Split(2, 0), TINY.slots)
+    assert (turns, len(linear.matrix.index)) == (3, 8)
+    matrix = 3 * switch + 8 * (costs.multiply_plain(5) + costs.add(5))
+    for position, expected in {
+        0: 0.0,
+        2: matrix,
+        3: 2 * costs.rescale(5),
+        4: 0.0,
+        5: 2 * costs.add(4),
+        6: 2 * (costs.multiply(4) + costs.key_switch(4)),
+        8: 4 * (costs.key_switch(3) + costs.add(3)),
+        10: 0.0,
+    }.items():
+        assert seconds[position] == pytest.approx(expected)
+
+
+def test_costs_grow_with_the_ring_and_the_level() -> None:
+    small, large = StepCosts(8192), StepCosts(16384)
+    for name in ("key_switch", "multiply_plain", "add", "multiply", "rescale"):
+        assert getattr(small, name)(3) < getattr(large, name)(3) < getattr(large, name)(4)
+    assert large.key_switch(8) > 3 * large.key_switch(4)
+
+
+def test_an_input_has_a_fresh_error() -> None:
+    assert last() == FRESH
+
+
+def test_switching_down_and_leaving_add_no_error() -> None:
+    output = ckks_ir.Output(1, "y", first_slots(TINY.slots, 4), 1.0)
+    assert last(ckks_ir.ModSwitch(0, 2)) == FRESH
+    assert last(ckks_ir.ModSwitch(0, 2), output) == FRESH
+
+
+def test_independent_errors_add_in_squares() -> None:
+    assert last(ckks_ir.Add(0, 0)) == pytest.approx(sqrt(2) * FRESH)
+    encoded = noise.encoding(TINY.ring_degree) / SCALE
+    bias = ckks_ir.AddPlain(0, np.ones((1, TINY.slots)))
+    assert last(bias) == pytest.approx(np.hypot(FRESH, encoded))
+
+
+def worst_switch(scale: float, level: int = 4) -> float:
+    return float(noise.key_switching(TINY, level).max()) / scale
+
+
+def test_a_square_doubles_the_error_times_the_value() -> None:
+    for magnitude in (0.1, 1.0):
+        expected = np.hypot(2 * magnitude * FRESH, worst_switch(SCALE * SCALE))
+        found = last(ckks_ir.Multiply(0, 0), magnitude=magnitude)
+        assert found == pytest.approx(expected)
+
+
+def test_a_product_crosses_errors_and_values() -> None:
+    entry = ckks_ir.Input("z", first_slots(TINY.slots, 4), 4, SCALE * 4, 1.0)
+    found = last(entry, ckks_ir.Multiply(0, 1))
+    crossed = HALF * np.hypot(FRESH, FRESH / 4)
+    assert found == pytest.approx(np.hypot(crossed, worst_switch(4 * SCALE * SCALE)))
+
+
+def test_a_rescaling_adds_its_rounding() -> None:
+    square = ckks_ir.Multiply(0, 0)
+    before, after = last(square), last(square, ckks_ir.Rescale(1))
+    scale = SCALE * SCALE / TINY.primes[4]
+    assert after == pytest.approx(np.hypot(before, noise.rescaling(TINY.ring_degree) / scale))
+
+
+def test_every_fold_doubles_the_variance() -> None:
+    switch = worst_switch(SCALE) ** 2
+    expected = sqrt(2 * (2 * FRESH**2 + switch) + switch)
+    assert last(ckks_ir.RotateSum(0, (4, 8))) == pytest.approx(expected)
+
+
+def linear(shifts: tuple[int, ...], step: int = 1, plain: float = SCALE) -> LinearTransform:
+    return LinearTransform(0, diagonals(1, TINY.slots, (1, 1), shifts), step, 0, plain)
+
+
+def test_a_matrix_without_rotations_gains_and_rounds() -> None:
+    instruction = linear((0,))
+    gain = float((instruction.matrix.values.toarray() ** 2).max())
+    rounding = noise.encoding(TINY.ring_degree) / SCALE
+    found = last(instruction)
+    assert found <= sqrt(gain * FRESH**2 + (rounding * HALF) ** 2) * (1 + 1e-6)
+    assert found >= sqrt(gain) * FRESH
+
+
+def test_rotations_add_errors() -> None:
+    giants, babies = last(linear((0, 1, 2, 3), 1)), last(linear((0, 1, 2, 3), 4))
+    assert giants < babies  # a giant's error comes at the larger scale of the product
+
+
+def test_smaller_plaintexts_round_worse() -> None:
+    assert last(linear((0,), plain=2.0**14)) > 2 * last(linear((0,), plain=2.0**28))
+
+
+@pytest.mark.parametrize("degree", [3, 7])
+def test_a_polynomial_multiplies_the_error_by_its_slope(degree: int) -> None:
+    steep = np.eye(degree + 1)[degree]
+    flat = np.eye(degree + 1)[0]
+    assert last(ckks_ir.Polynomial(0, steep, SCALE)) > last(ckks_ir.Polynomial(0, flat, SCALE))
+    rows = np.stack([steep, flat], axis=1)[:, None, :].repeat(TINY.slots // 2, axis=2)
+    alike = last(ckks_ir.Polynomial(0, rows, SCALE))
+    assert alike == pytest.approx(last(ckks_ir.Polynomial(0, steep, SCALE)))
+
+
+def test_the_worst_output_decides() -> None:
+    layout = first_slots(TINY.slots, 4)
+    square = ckks_ir.Multiply(0, 0)
+    outputs = (ckks_ir.Output(0, "a", layout, 8.0), ckks_ir.Output(1, "b", layout, 0.001))
+    assert predicted(square, *outputs).output_error == pytest.approx(CONFIDENCE * 8 * FRESH)
+    assert predicted(square).output_error == 0.0
+
+
+def test_larger_scales_are_more_exact() -> None:
+    graph = random_graph(3)
+    errors = []
+    for bits in (30, 36, 42):
+        plan = replace(FLAT, scale=bits, plain=bits, prime=bits)
+        program = compiled(graph, 64, plan)[1].program
+        errors.append(forecast(program, [HALF] * len(program.instructions)).output_error)
+    assert errors[0] > 30 * errors[1] > 900 * errors[2]
+
+
+def test_sizes_of_a_matrix_are_computed_once() -> None:
+    sizes = KernelSizes()
+    one, other = linear((0, 1)), linear((0, 1, 2))
+    assert sizes(one) is sizes(one)
+    assert sizes(one) != sizes(other)
+    assert sizes(other).key_switches == 2
+
+
+def test_types_and_forecast_have_one_entry_per_instruction() -> None:
+    program = deep_program(DEEP)
+    found = forecast(program, [HALF] * 12)
+    assert len(found.seconds) == len(found.deviations) == len(infer_types(program))
+    assert found.total_seconds == sum(found.seconds)

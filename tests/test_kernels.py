@@ -1,0 +1,162 @@
+"""Kernels in the clear equal numpy; levels, scales and numbers of products are those promised."""
+
+from __future__ import annotations
+
+from math import isclose
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hec.compiler.ckks_ir import LinearTransform, Polynomial
+from hec.compiler.kernels import (
+    ConstantCache,
+    apply_linear,
+    apply_polynomial,
+    apply_rotate_sum,
+    encode_linear,
+    linear_kernel,
+)
+from hec.compiler.typing_rules import polynomial_depth
+from hec.runtime.cleartext import Plain, Slots
+from hec.runtime.simulator import Simulator
+from sample_graphs import Strict, nominal
+from sample_plans import dense, diagonals
+
+Array = NDArray[np.float64]
+SLOTS = 16
+PARAMETERS = nominal(SLOTS, 7, 40)
+SCALE = 2.0**40
+
+
+class Counting(Strict):
+    """Counts products and encodings."""
+
+    products = 0
+    encoded = 0
+
+    def multiply(self, x: Slots, y: Slots) -> Slots:
+        self.products += 1
+        return super().multiply(x, y)
+
+    def encode(self, values: Array, level: int, scale: float) -> Plain:
+        self.encoded += 1
+        return super().encode(values, level, scale)
+
+
+def series(seed: int, degree: int, *slots: int) -> Array:
+    return np.random.default_rng([seed, degree]).uniform(-1, 1, (degree + 1, *slots))
+
+
+def fresh(level: int, scale: float = SCALE) -> Slots:
+    values = np.random.default_rng(1).uniform(-1, 1, (4, SLOTS))
+    return Slots(values, level, scale)
+
+
+def evaluated(coefficients: Array, x: Slots, block: int = 0, scale: float = SCALE) -> Slots:
+    instruction = Polynomial(0, coefficients, scale)
+    primes = PARAMETERS.primes
+    return apply_polynomial(x, instruction, block, Strict(PARAMETERS), primes, ConstantCache())
+
+
+@pytest.mark.parametrize("degree", range(1, 32))
+def test_a_polynomial_is_its_chebyshev_series(degree: int) -> None:
+    coefficients, x = series(0, degree), fresh(6, 2.0**39.3)
+    found = evaluated(coefficients, x, scale=2.0**38.6)
+    expected = np.polynomial.chebyshev.chebval(x.values, coefficients)
+    np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-11)
+    assert found.level == 6 - polynomial_depth(degree)
+    assert isclose(found.scale, 2.0**38.6, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 6, 7, 15, 16])
+def test_every_slot_may_have_coefficients_of_its_own(degree: int) -> None:
+    coefficients, x = series(0, degree, 2, SLOTS), fresh(5)
+    for block in range(2):
+        found = evaluated(coefficients, x, block)
+        for slot in range(SLOTS):
+            own = coefficients[:, block, slot]
+            expected = np.polynomial.chebyshev.chebval(x.values[:, slot], own)
+            np.testing.assert_allclose(found.values[:, slot], expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("degree", [3, 8, 15, 31])
+def test_coefficients_may_be_zero(degree: int) -> None:
+    for coefficients in (np.eye(degree + 1)[degree], np.eye(degree + 1)[0]):
+        x = fresh(6)
+        expected = np.polynomial.chebyshev.chebval(x.values, coefficients)
+        found = evaluated(coefficients, x)
+        np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-12)
+
+
+def test_a_polynomial_uses_no_level_more_than_it_takes() -> None:
+    for degree in range(1, 32):
+        assert evaluated(series(0, degree), fresh(polynomial_depth(degree))).level == 0
+
+
+@pytest.mark.parametrize("degree", range(1, 32))
+def test_products_of_ciphertexts_are_bounded(degree: int) -> None:
+    """One for each doubling of the degree, and one for each inner node of the binary tree."""
+    backend, depth = Counting(PARAMETERS), polynomial_depth(degree)
+    instruction = Polynomial(0, series(0, degree), SCALE)
+    constants: ConstantCache[Plain] = ConstantCache()
+    apply_polynomial(fresh(6), instruction, 0, backend, PARAMETERS.primes, constants)
+    assert backend.products <= depth - 1 + 2 ** (depth - 1) - 1
+    if degree in (1, 2, 3, 7, 15, 31):
+        assert backend.products == {1: 0, 2: 2, 3: 2, 7: 5, 15: 10, 31: 19}[degree]
+
+
+def test_constants_are_encoded_once() -> None:
+    backend = Counting(PARAMETERS)
+    instruction = Polynomial(0, series(0, 11), SCALE)
+    constants: ConstantCache[Plain] = ConstantCache()
+    results, encoded = [], []
+    for _ in range(2):
+        found = apply_polynomial(
+            fresh(6), instruction, 0, backend, PARAMETERS.primes, constants
+        )
+        results.append(found.values)
+        encoded.append(backend.encoded)
+    assert encoded == [len(constants.plains)] * 2
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (2, 3)])
+@pytest.mark.parametrize(("step", "start"), [(1, 0), (4, 0), (5, -2), (16, -8)])
+def test_a_linear_kernel_is_its_matrix(blocks: tuple[int, int], step: int, start: int) -> None:
+    matrix = diagonals(1, SLOTS, blocks, (-7, -3, 0, 1, 4, 6))
+    x = np.random.default_rng(2).uniform(-1, 1, (blocks[1], SLOTS))
+    instruction = LinearTransform(0, matrix, step, start, 2.0**22)
+    kernel = linear_kernel(instruction, Strict(PARAMETERS), 3)
+    found = kernel([Slots(row[None], 3, SCALE) for row in x])
+    np.testing.assert_allclose(
+        np.concatenate([block.values for block in found]), dense(matrix, x), rtol=0, atol=1e-14
+    )
+    assert {(block.level, block.scale) for block in found} == {(3, SCALE * 2.0**22)}
+
+
+def test_small_entries_are_exact() -> None:
+    """Nothing is added to keep a product encrypted: backends see to that where it matters."""
+    matrix = diagonals(1, SLOTS, (1, 1), (0, 3))
+    matrix.values.data *= np.float32(2.0**-30)
+    backend = Strict(PARAMETERS)
+    x = fresh(2)
+    encoded = encode_linear(LinearTransform(0, matrix, 4, 0, 2.0**20), backend, 2)
+    found = apply_linear([x], encoded, backend)[0].values
+    expected = np.stack([dense(matrix, row[None])[0] for row in x.values])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-22)
+
+
+def test_a_backend_may_fuse_matrices() -> None:
+    matrix = diagonals(1, SLOTS, (1, 1), (0, 3))
+    simulator = Simulator(PARAMETERS)
+    kernel = linear_kernel(LinearTransform(0, matrix, 4, 0, 2.0**20), simulator, 2)
+    assert kernel.__qualname__.startswith("Simulator.linear_kernel")
+
+
+def test_rotate_sum_adds_each_rotation_to_the_sum_so_far() -> None:
+    x = fresh(2)
+    found = apply_rotate_sum(x, (2, -4), Strict(PARAMETERS))
+    once = x.values + np.roll(x.values, -2, axis=1)
+    np.testing.assert_allclose(found.values, once + np.roll(once, 4, axis=1), atol=1e-15)
+    assert (found.level, found.scale) == (x.level, x.scale)

@@ -1,0 +1,200 @@
+"""Parameters: secure, accepted by SEAL, the smallest ring, and as exact as promised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from math import log2
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from hec.compiler import parameters
+from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.errors import CompileError, InvalidProgram
+from hec.compiler.laid_out import LaidOutGraph
+from hec.compiler.lower import ScalePlan
+from hec.compiler.parameters import Chain, Choice, choose_parameters, promised_precision
+from hec.compiler.security import MAX_MODULUS_BITS, is_secure
+from hec.compiler.target import SecurityBits, Target
+from hec.compiler.tensor_ir import Linear, TensorGraph
+from hec.compiler.typing_rules import infer_types
+from hec.passes.choose_layouts import choose_layouts
+from hec.runtime.tenseal_context import TensealContext
+from hec.runtime.tenseal_primes import primes
+from sample_graphs import Builder
+
+HELP = (
+    "  help: use fewer or lower-degree activations (--degree 2), give --calibration so that"
+    " intervals are narrow, ask for less --precision, or compile with --backend openfhe"
+)
+
+
+def layouts(graph: TensorGraph) -> Callable[[int], LaidOutGraph]:
+    return lru_cache(lambda slots: choose_layouts(graph, slots, Target()))
+
+
+def choose(graph: TensorGraph, target: Target) -> Choice:
+    magnitudes = [0.5] * len(graph.operations)
+    return choose_parameters(graph, layouts(graph), primes, magnitudes, target)
+
+
+def network(squares: int = 0, degree: int = 0) -> TensorGraph:
+    b = Builder(np.random.default_rng(0))
+    x = b.linear((b.input("x", 1, 12),), 1, 8)
+    for _ in range(squares):
+        x = b.linear((b.multiply(x, x),), 1, 8)
+    if degree:
+        x = b.linear((b.polynomial(x, degree),), 1, 8)
+    return b.graph(x)
+
+
+NETWORKS = {
+    "layer": network(),
+    "two squares": network(squares=2),
+    "four squares": network(squares=4),
+    "a series of degree 7": network(degree=7),
+    "a square and degree 5": network(1, 5),
+}
+CASES = [(128, name) for name in NETWORKS] + [(192, "two squares"), (256, "a series of degree 7")]
+
+
+@lru_cache
+def chosen(security: SecurityBits, name: str) -> Choice:
+    return choose(NETWORKS[name], Target(security=security))
+
+
+def parameters_of(choice: Choice) -> EncryptionParameters:
+    return choice.lowered.program.parameters
+
+
+@pytest.mark.parametrize(("security", "name"), CASES)
+def test_the_modulus_is_secure_and_seal_agrees(security: SecurityBits, name: str) -> None:
+    found = parameters_of(chosen(security, name))
+    assert found.security == security
+    assert is_secure(found.ring_degree, found.modulus_bits, security)
+    TensealContext(found)  # raises where SEAL's own check refuses
+
+
+@pytest.mark.parametrize(("security", "name"), CASES)
+def test_the_program_is_well_typed_and_as_exact_as_promised(
+    security: SecurityBits, name: str
+) -> None:
+    choice = chosen(security, name)
+    infer_types(choice.lowered.program)
+    assert choice.forecast.output_error <= 2.0**-choice.precision
+
+
+@pytest.mark.parametrize(("security", "name"), CASES)
+def test_no_level_is_left_over(security: SecurityBits, name: str) -> None:
+    program = chosen(security, name).lowered.program
+    inner = [value.level for value in infer_types(program)[:-2]]
+    assert inner[0] == program.parameters.top_level
+    assert min(inner) == 0
+
+
+@pytest.mark.parametrize(("security", "name"), CASES)
+def test_the_special_prime_is_as_large_as_any_other(security: SecurityBits, name: str) -> None:
+    found = parameters_of(chosen(security, name))
+    assert found.special_prime.bit_length() >= max(found.primes).bit_length()
+
+
+@pytest.mark.parametrize(("security", "name"), CASES)
+def test_no_smaller_ring_would_do(
+    security: SecurityBits, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    degree = parameters_of(chosen(security, name)).ring_degree
+    smaller = {n: bits for n, bits in MAX_MODULUS_BITS[security].items() if n < degree}
+    monkeypatch.setattr(parameters, "MAX_MODULUS_BITS", {security: smaller})
+    with pytest.raises(CompileError):
+        choose(NETWORKS[name], Target(security=security))
+
+
+def test_more_security_takes_a_larger_ring() -> None:
+    sizes = [parameters_of(chosen(security, "four squares")).ring_degree for security in (128, 256)]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("name", ["two squares", "a series of degree 7"])
+def test_more_precision_is_predicted_where_more_is_asked_for(name: str) -> None:
+    reached = []
+    for precision in (4, 12, 20):
+        choice = choose(NETWORKS[name], Target(precision=precision))
+        reached.append(-log2(choice.forecast.output_error))
+        assert choice.precision == precision <= reached[-1]
+    assert reached == sorted(reached)
+    assert reached[0] < reached[-1]
+
+
+def test_precision_is_relative_to_the_outputs_unless_it_is_given() -> None:
+    graph = NETWORKS["layer"]
+    assert promised_precision(graph, Target()) == 8.0
+    assert promised_precision(graph, Target(precision=11.5)) == 11.5
+    b = Builder(np.random.default_rng(0))
+    x = b.input("x", 1, 4)
+    assert promised_precision(b.graph(x, x, x, x), Target()) == 6.0  # factors 1 to 4
+
+
+def test_a_chain_fits_where_the_special_prime_is_as_large_as_the_others() -> None:
+    chain = Chain(ScalePlan(30, 20, 30), first=40, levels=3)
+    assert chain.data_bits == 130
+    assert [chain.special_bits(limit) for limit in (169, 170, 190, 300)] == [39, 40, 60, 60]
+    assert [chain.fits(limit) for limit in (169, 170, 300)] == [False, True, True]
+
+
+def message(graph: TensorGraph, target: Target) -> str:
+    with pytest.raises(CompileError) as caught:
+        choose(graph, target)
+    return str(caught.value)
+
+
+def test_a_network_that_is_too_deep_is_told_where_its_levels_go() -> None:
+    b = Builder(np.random.default_rng(0))
+    x = b.polynomial(b.linear((b.input("x", 1, 4),), 1, 4), 7)
+    for _ in range(36):
+        x = b.multiply(x, x)
+    squares = "".join(f", multiply{i}: 1" for i in range(3, 39))
+    assert message(b.graph(x), Target()) == (
+        "the model needs 40 levels (904 bits of modulus or more); ring degree 32768 holds 881 bits"
+        " at 128-bit security\n"
+        f"  --> levels by layer: linear1: 1, polynomial2: 3{squares}\n{HELP}"
+    )
+
+
+def test_the_limit_is_that_of_the_wanted_security() -> None:
+    first = message(network(squares=14), Target(security=256)).splitlines()[0]
+    assert first == (
+        "the model needs 29 levels (622 bits of modulus or more); ring degree 32768 holds 476 bits"
+        " at 256-bit security"
+    )
+
+
+@pytest.mark.parametrize(("squares", "degree", "levels"), [(35, 0, 71), (100, 3, 204)])
+def test_no_depth_is_too_large_to_be_refused(squares: int, degree: int, levels: int) -> None:
+    found = message(network(squares, degree), Target())
+    assert found.startswith(f"the model needs {levels} levels (")
+
+
+def test_small_primes_are_few_in_a_large_ring() -> None:
+    with pytest.raises(InvalidProgram, match=r"^primes of \(40, 22, .* ring degree 32768: "):
+        primes(32768, [40] + [22] * 20)
+
+
+def test_a_layer_of_constants_has_parameters() -> None:
+    b = Builder(np.random.default_rng(0))
+    x = b.input("x", 1, 8)
+    b.add(Linear((x,), (sp.csr_array((4, 8)),), np.ones(4), (1, 4)))
+    choice = choose(b.graph(1), Target())
+    assert choice.forecast.output_error <= 2.0**-8
+
+
+def test_a_precision_beyond_reach_is_refused() -> None:
+    found = message(NETWORKS["a series of degree 7"], Target(precision=50))
+    reached = re.search(r"exact to (\d\d\.\d) bits", found)
+    assert reached is not None and 25 < float(reached[1]) < 50
+    assert found.replace(reached[1], "33.3") == (
+        "the outputs would be exact to 33.3 bits only; 50.0 were asked for\n"
+        "  --> ring degree 32768, the largest modulus of 128-bit security\n" + HELP
+    )
