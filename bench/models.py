@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
 DEFAULT_DATA = Path(__file__).parent / "data"
-CALIBRATION_SAMPLES = 256
+CALIBRATION_SAMPLES = 1024
 
 
 @dataclass(frozen=True)

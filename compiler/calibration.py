@@ -39,6 +39,7 @@ MULTIPLICATIONS = 2_000_000_000  # per evaluation of the graph: about two second
 KEPT_VALUES = 40_000_000  # float64 values of all tensors together: a third of a gigabyte
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
 FEWEST, MOST = 16, 2048  # samples used, where there are as many
+STRAY = 4.0  # times the upper quartile of samples' largest values: beyond it, a sample is stray
 GRID = 33  # points at which a function is sampled on an interval
 
 
@@ -59,8 +60,16 @@ class Range:
         return low - more, high + more
 
     def magnitude(self, margin: float = 1.0) -> float:
-        """Return the largest absolute value, `margin` times."""
-        return margin * max(map(abs, self.interval()))
+        """Return the largest absolute value, `margin` times; a stray sample's does not count.
+
+        A network of squares may throw one sample in a hundred far away. Scaling for that one would
+        cost all others their precision: the headroom of the modulus is there for it.
+        """
+        largest = max(map(abs, self.interval()))
+        if self.values is not None and self.values.size:
+            each = np.abs(self.values).max(axis=1)
+            largest = min(largest, STRAY * float(np.quantile(each, 0.75)) or largest)
+        return margin * largest
 
 
 @dataclass(frozen=True, eq=False)

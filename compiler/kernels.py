@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 
 from hec.compiler.backend import Backend, Ciphertext, Plaintext
 from hec.compiler.ckks_ir import LinearTransform, Polynomial
-from hec.compiler.schedule import Split
+from hec.compiler.schedule import Split, steps
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Step(Generic[Plaintext]):
-    """One diagonal: multiply input block `block`, rotated by `baby`, by `diagonal`."""
+    """One diagonal: multiply input block `block`, rotated by `baby`, by `diagonal()`."""
 
     block: int
     baby: int
-    diagonal: Plaintext
+    diagonal: Callable[[], Plaintext]
 
 
 @dataclass(frozen=True)
 class EncodedLinear(Generic[Plaintext]):
-    """A LinearTransform with its diagonals encoded, ready to run."""
+    """A LinearTransform ready to run."""
 
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]  # per output block: giant -> its steps
 
@@ -49,37 +49,52 @@ class FusesLinear(Protocol[Ciphertext]):
 
 
 def linear_kernel(
-    instruction: LinearTransform, backend: Backend[Ciphertext, Plaintext], level: int
+    instruction: LinearTransform,
+    backend: Backend[Ciphertext, Plaintext],
+    level: int,
+    keep: bool = True,
 ) -> Callable[[list[Ciphertext]], list[Ciphertext]]:
-    """Return the transform of an operand at `level`, its plaintexts encoded once."""
+    """Return the transform of an operand at `level`.
+
+    Its plaintexts are encoded once and kept, or else anew at every run, which saves their memory.
+    """
     if isinstance(backend, FusesLinear):
         return backend.linear_kernel(instruction, level)
-    encoded = encode_linear(instruction, backend, level)
+    encoded = encode_linear(instruction, backend, level, keep)
     return lambda blocks: apply_linear(blocks, encoded, backend)
 
 
-def rotation_steps(instruction: LinearTransform) -> set[int]:
+def rotation_steps(instruction: LinearTransform) -> frozenset[int]:
     """Return the rotations (in [1, slots)) that the transform makes."""
     split = Split(instruction.baby_step, instruction.baby_start)
-    giant, baby = split.apply(instruction.matrix.index[:, 2].astype(np.int64))
-    steps = np.concatenate([giant, baby]) % instruction.matrix.slots
-    return set(steps.tolist()) - {0}
+    return steps(instruction.matrix.index, split, instruction.matrix.slots)
 
 
 def encode_linear(
-    instruction: LinearTransform, backend: Backend[Ciphertext, Plaintext], level: int
+    instruction: LinearTransform,
+    backend: Backend[Ciphertext, Plaintext],
+    level: int,
+    keep: bool = True,
 ) -> EncodedLinear[Plaintext]:
-    """Encode every diagonal for an operand at `level`."""
-    matrix = instruction.matrix
+    """Encode every diagonal for an operand at `level`; at once, or when it is used."""
+    matrix, scale = instruction.matrix, instruction.plain_scale
     split = Split(instruction.baby_step, instruction.baby_start)
     giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+
+    def encoded(row: int, turn: int) -> Callable[[], Plaintext]:
+        def encode() -> Plaintext:
+            return backend.encode(np.roll(matrix.diagonal(row), turn), level, scale)
+
+        if not keep:
+            return encode
+        plain = encode()
+        return lambda: plain
+
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]
     giants = tuple({} for _ in range(matrix.out_blocks))
     for row, (out_block, in_block, _) in enumerate(matrix.index.tolist()):
         turn = int(giant[row]) % matrix.slots
-        values = np.roll(matrix.diagonal(row), turn)
-        plain = backend.encode(values, level, instruction.plain_scale)
-        step = Step(in_block, int(baby[row]) % matrix.slots, plain)
+        step = Step(in_block, int(baby[row]) % matrix.slots, encoded(row, turn))
         giants[out_block].setdefault(turn, []).append(step)
     return EncodedLinear(giants)
 
@@ -101,7 +116,7 @@ def apply_linear(
 
     def turned(turn: int, steps: list[Step[Plaintext]]) -> Ciphertext:
         total = _sum(
-            (backend.multiply_plain(rotated(s.block, s.baby), s.diagonal) for s in steps), backend
+            (backend.multiply_plain(rotated(s.block, s.baby), s.diagonal()) for s in steps), backend
         )
         return backend.rotate(total, turn) if turn else total
 

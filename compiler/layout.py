@@ -50,6 +50,11 @@ class Layout:
         flat = packed.reshape(len(packed), -1)
         return flat[:, self.first_slots()]
 
+    def holds_all(self, count: int) -> bool:
+        """Tell whether the layout has a slot for each of `count` elements, and no other."""
+        first = self.first_slots()
+        return first.size == count and bool((first != UNUSED).all())
+
     def first_slots(self) -> NDArray[np.int64]:
         """Return, for every element, the first position block * slots + slot that holds it.
 

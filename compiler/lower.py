@@ -27,6 +27,7 @@ from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.typing_rules import polynomial_depth
 
+_NARROW_BITS = 8
 _SLACK_BITS = 0.5  # primes are a little below their power of two
 
 
@@ -38,6 +39,14 @@ class ScalePlan:
     plain: int
     prime: int
     lazy: bool = False  # leave products of ciphertexts to the next matrix's rescaling
+
+    @property
+    def folds_first(self) -> bool:
+        """Tell whether a rescaled product is so small that its sums would add up rounding errors.
+
+        Then they are made before the rescaling, a little dearer, at a scale where errors vanish.
+        """
+        return self.prime <= self.scale + _NARROW_BITS
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,11 @@ class _Writer:
             total = term if total is None else self.add(total, term)
         if total is None:
             raise InvalidProgram(f"lower: operation {position} has no operand")
-        return self.finish(self.rescale(total), kernel, operation, self.graph.layouts[position])
+        if self.plan.folds_first:
+            total = self.rescale(self.fold(total, kernel))
+        else:
+            total = self.fold(self.rescale(total), kernel)
+        return self.add_bias(total, operation, self.graph.layouts[position])
 
     def _product_scale(self, level: int, bits: float) -> float:
         """Return the scale for a product of at least `bits`, exact after its rescalings."""
@@ -145,17 +158,17 @@ class _Writer:
             return float(2.0**bits)
         return float(2.0 ** max(self.plan.scale, remaining) * dropped)
 
-    def finish(
-        self, total: _Value, kernel: LinearKernel, operation: tensor_ir.Linear, layout: Layout
-    ) -> _Value:
-        """Fold and add the bias, at the level after the rescaling, where both are cheaper."""
-        if kernel.folds:
-            fold = ckks_ir.RotateSum(total.position, kernel.folds)
-            total = self.emit(fold, total.level, total.scale)
-        if operation.bias.any():
-            values = layout.pack(operation.bias[None, :])[0]
-            total = self.emit(ckks_ir.AddPlain(total.position, values), total.level, total.scale)
-        return total
+    def fold(self, total: _Value, kernel: LinearKernel) -> _Value:
+        if not kernel.folds:
+            return total
+        instruction = ckks_ir.RotateSum(total.position, kernel.folds)
+        return self.emit(instruction, total.level, total.scale)
+
+    def add_bias(self, total: _Value, operation: tensor_ir.Linear, layout: Layout) -> _Value:
+        if not operation.bias.any():
+            return total
+        values = layout.pack(operation.bias[None, :])[0]
+        return self.emit(ckks_ir.AddPlain(total.position, values), total.level, total.scale)
 
     def multiply(self, operation: tensor_ir.Multiply) -> _Value:
         x, y = self.rescaled(operation.left), self.rescaled(operation.right)

@@ -109,8 +109,8 @@ def _check_layout(layout: Layout, count: int, slots: int, place: str) -> None:
 
 
 def _check_complete(layout: Layout, count: int, place: str) -> None:
-    whole = len(layout.first_slots()) == count
-    _require(whole, f"a layout does not hold all {count} elements of its tensor", place)
+    message = f"a layout does not hold all {count} elements of its tensor"
+    _require(layout.holds_all(count), message, place)
 
 
 def _check_type(level: int, scale: float, parameters: EncryptionParameters, place: str) -> None:

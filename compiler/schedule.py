@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+KEY_WEIGHT = 0.5  # key switches that a rotation key is worth: it is made, sent, and kept in memory
+
 
 @dataclass(frozen=True)
 class Split:
@@ -34,11 +36,28 @@ def rotations(index: NDArray[np.int32], split: Split, slots: int) -> int:
     return babies + _distinct(index[:, 0], giant % slots, slots)
 
 
-def best_split(index: NDArray[np.int32], slots: int) -> Split:
-    """Return the split with the fewest rotations; of equals, the one with the fewest babies."""
+def best_split(index: NDArray[np.int32], slots: int, known: frozenset[int] | None = None) -> Split:
+    """Return the split with the fewest rotations; of equals, the one with the fewest babies.
+
+    Given the `known` steps, in [1, slots), that other matrices make anyway, every other step counts
+    as `KEY_WEIGHT` rotations more.
+    """
     shifts = index[:, 2]
     span = int(shifts.max(initial=0)) - int(shifts.min(initial=0)) + 1
-    return min(_candidates(span), key=lambda split: rotations(index, split, slots))
+
+    def price(split: Split) -> float:
+        new = 0 if known is None else len(steps(index, split, slots) - known)
+        return rotations(index, split, slots) + KEY_WEIGHT * new
+
+    return min(_candidates(span), key=price)
+
+
+def steps(index: NDArray[np.int32], split: Split, slots: int) -> frozenset[int]:
+    """Return the rotation steps, in [1, slots), of a matrix with diagonals `index`."""
+    parts = np.concatenate(split.apply(index[:, 2].astype(np.int64))) % slots
+    occurs = np.zeros(slots, np.bool_)
+    occurs[parts] = True
+    return frozenset((np.flatnonzero(occurs[1:]) + 1).tolist())
 
 
 def _candidates(span: int) -> Iterator[Split]:

@@ -30,6 +30,7 @@ from hec.passes.stand_in import stand_in
 DEGREES = (2, 3, 7, 15, 31)  # the largest for 1, 2, 3, 4, 5 levels
 QUARTIC = (2, 4, 7, 15, 31)  # where `complete_quartics` gives degree 4 for 2 levels
 DEFAULT_ERROR = 0.09  # share of the outputs' rms; measured: MNIST networks agree on 98.8 % or more
+DISAGREEING = 0.01  # share of samples whose largest output may become another, by default
 SEARCH_MULTIPLICATIONS = 10_000_000_000  # spent on choosing degrees: half a minute
 SYNTHETIC_SAMPLES = 64  # uniform inputs that stand for calibration data in the search
 
@@ -43,8 +44,10 @@ def approximate_activations(
 
     Layers are fitted in order, each on inputs as the approximated network gives them, towards the
     exact activation's outputs, so that later layers correct earlier errors. Degrees: the lowest
-    for all alike that meets the error target at the outputs, then lowered layer by layer, least
-    harm first, while the target holds; `Target.degree` forces one degree.
+    for all alike that meets the target at the outputs, then lowered layer by layer, least harm
+    first, while the target holds. The target is `Target.max_error`; without it `DEFAULT_ERROR`, and
+    the same largest output for all but `DISAGREEING` of the samples. `Target.degree` forces one
+    degree.
 
     Source: algorithms.md, 7 (OLA's per-layer degrees). Cost: about 5 + 3 * layers evaluations of
     the graph, on as many samples as `SEARCH_MULTIPLICATIONS` affords.
@@ -58,8 +61,19 @@ def approximate_activations(
     else:
         ladders = {i: _ladder(graph, i) for i in layers}
         few = _affordable(graph, calibration, SEARCH_MULTIPLICATIONS // (5 + 3 * len(layers)))
-        degrees = _degrees(_Search(graph, few), ladders, target.max_error or DEFAULT_ERROR)
+        limits = _Limits(target.max_error or DEFAULT_ERROR)
+        if target.max_error is None and calibration.samples is not None:
+            limits = _Limits(DEFAULT_ERROR, DISAGREEING)
+        degrees = _degrees(_Search(graph, few, limits), ladders)
     return _Search(graph, calibration).trial(degrees).rebuilt.finish(graph.outputs)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What stand-ins may do to the outputs."""
+
+    error: float = np.inf  # root mean square, as a share of the output's
+    disagreement: float = np.inf  # share of samples whose largest output is another
 
 
 @dataclass
@@ -69,14 +83,20 @@ class _Trial:
     degrees: Mapping[int, int]
     rebuilt: Rebuilt = field(default_factory=Rebuilt)
     values: list[Array] = field(default_factory=list)  # of the old graph's operations
-    error: float = 0.0
+    excess: float = 0.0  # largest use of a limit: at most 1 where all are kept
+
+
+NO_LIMITS = _Limits()
 
 
 class _Search:
     """Builds and measures trials; values before the first changed layer are taken over."""
 
-    def __init__(self, graph: TensorGraph, calibration: Calibration) -> None:
+    def __init__(
+        self, graph: TensorGraph, calibration: Calibration, limits: _Limits = NO_LIMITS
+    ) -> None:
         self.graph = graph
+        self.limits = limits
         self.calibration = calibration
         self.samples = calibration.samples or _synthetic(graph, calibration)
         self.exact = evaluate(graph, self.samples)
@@ -90,7 +110,7 @@ class _Search:
             self._take_over(known, start, trial)
         for position in range(start, len(self.graph.operations)):
             self._append(trial, position)
-        trial.error = self._error(trial)
+        trial.excess = self._excess(trial)
         return trial
 
     def _take_over(self, known: _Trial, start: int, trial: _Trial) -> None:
@@ -135,7 +155,7 @@ class _Search:
         for step in poly.operations(activation, operand, len(rebuilt.operations), fit):
             rebuilt.positions[position] = rebuilt.add(step)
 
-    def _error(self, trial: _Trial) -> float:
+    def error(self, trial: _Trial) -> float:
         """Return the largest error of an output: root mean square, over that of the output."""
         errors = [0.0]
         for output in self.graph.outputs:
@@ -144,6 +164,15 @@ class _Search:
             errors.append(float(error / (np.sqrt(np.mean(exact**2)) or 1.0)))
         return max(errors) if np.isfinite(errors).all() else np.inf
 
+    def _excess(self, trial: _Trial) -> float:
+        shares = [self.error(trial) / self.limits.error]
+        for output in self.graph.outputs:
+            exact, found = self.exact[output.operand], trial.values[output.operand]
+            if exact.shape[1] > 1:
+                disagreeing = np.mean(exact.argmax(axis=1) != found.argmax(axis=1))
+                shares.append(float(disagreeing) / self.limits.disagreement)
+        return max(shares)
+
 
 def _ladder(graph: TensorGraph, position: int) -> Ladder:
     activation = graph.operations[position]
@@ -151,16 +180,19 @@ def _ladder(graph: TensorGraph, position: int) -> Ladder:
     return QUARTIC if quartic and feeds_narrow_layers(graph, position) else DEGREES
 
 
-def _degrees(search: _Search, ladders: Mapping[int, Ladder], limit: float) -> Mapping[int, int]:
-    """Return the degree of every layer: the fewest levels found that keep the error in `limit`."""
-    best = _Trial({}, error=np.inf)
+def _degrees(search: _Search, ladders: Mapping[int, Ladder]) -> Mapping[int, int]:
+    """Return the degree of every layer: the fewest levels found that keep all limits."""
+    best = _Trial({}, excess=np.inf)
     for step in range(len(DEGREES)):
         trial = search.trial({layer: ladder[step] for layer, ladder in ladders.items()})
-        best = trial if step == 0 or trial.error < best.error else best
-        if trial.error <= limit:
-            return _lowered(search, trial, ladders, limit).degrees
+        best = trial if step == 0 or trial.excess < best.excess else best
+        if trial.excess <= 1:
+            return _lowered(search, trial, ladders).degrees
+    error, limit = search.error(best), search.limits.error
+    if error <= limit:
+        return best.degrees  # a few samples are too close between two classes to tell
     warn(
-        f"fitted activations change the outputs by {best.error:.3g} of their root mean square, "
+        f"fitted activations change the outputs by {error:.3g} of their root mean square, "
         f"more than the {limit:g} asked for",
         f"{len(ladders)} activations, of degree {max(best.degrees.values())} at most",
         "raise --max-error, calibrate on more samples, or train with smaller activation ranges",
@@ -168,7 +200,7 @@ def _degrees(search: _Search, ladders: Mapping[int, Ladder], limit: float) -> Ma
     return best.degrees
 
 
-def _lowered(search: _Search, trial: _Trial, ladders: Mapping[int, Ladder], limit: float) -> _Trial:
+def _lowered(search: _Search, trial: _Trial, ladders: Mapping[int, Ladder]) -> _Trial:
     """Lower layers' degrees one step each, the least harmful first, until none can be lowered."""
     while True:
         before = trial
@@ -176,12 +208,12 @@ def _lowered(search: _Search, trial: _Trial, ladders: Mapping[int, Ladder], limi
         for layer, degree in before.degrees.items():
             if degree > ladders[layer][0]:
                 lower = ladders[layer][ladders[layer].index(degree) - 1]
-                error = search.trial({**before.degrees, layer: lower}, before).error
-                harms.append((error, layer, lower))
-        for error, layer, lower in sorted(harms):
-            if error <= limit:
+                excess = search.trial({**before.degrees, layer: lower}, before).excess
+                harms.append((excess, layer, lower))
+        for excess, layer, lower in sorted(harms):
+            if excess <= 1:
                 lowered = search.trial({**trial.degrees, layer: lower}, trial)
-                trial = lowered if lowered.error <= limit else trial
+                trial = lowered if lowered.excess <= 1 else trial
         if trial is before:
             return trial
 

@@ -14,7 +14,7 @@ from hec.compiler.cost import StepCosts
 from hec.compiler.diagonals import Gather, diagonal_index, diagonal_matrix, periodic_terms, supports
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
-from hec.compiler.schedule import best_split, rotations
+from hec.compiler.schedule import best_split, rotations, steps
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Linear, TensorGraph, inputs, operands
 
@@ -65,6 +65,7 @@ class _Planner:
     chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
     gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
     kernels: dict[int, LinearKernel] = field(default_factory=dict)
+    steps: frozenset[int] = frozenset()  # rotations that the kernels so far make
     samples: dict[int, sp.csr_array] = field(default_factory=dict)  # by the matrix's id
 
     def layout(self, position: int) -> Layout:
@@ -131,8 +132,13 @@ class _Planner:
                 matrices.append(self._gathered(arranged, width))
             else:
                 matrices.append(self._periodic(matrix, source, result, width))
-        splits = tuple(best_split(matrix.index, self.slots) for matrix in matrices)
-        return LinearKernel(tuple(matrices), splits, _folds(result.period, width))
+        folds = _folds(result.period, width)
+        self.steps |= set(folds)
+        splits = []
+        for transform in matrices:
+            splits.append(best_split(transform.index, self.slots, self.steps))
+            self.steps |= steps(transform.index, splits[-1], self.slots)
+        return LinearKernel(tuple(matrices), tuple(splits), folds)
 
     def _periodic(
         self, matrix: sp.csr_array, source: Layout, result: Layout, width: int
@@ -210,7 +216,9 @@ def _free_inputs(graph: TensorGraph) -> frozenset[int]:
 
 def _first_reads_all(matrices: list[sp.csr_array]) -> bool:
     first = matrices[0].indices
-    return all(bool(np.isin(matrix.indices, first).all()) for matrix in matrices[1:])
+    return bool(first.size) and all(
+        bool(np.isin(matrix.indices, first).all()) for matrix in matrices[1:]
+    )
 
 
 def _folds(period: int, width: int) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 A stand-in is y = gain * p(scale * x + shift) + bias, each factor per element: all but p is affine
 and fuses into the layers around it, at no cost. So channels may have intervals of their own where
 the function allows it (ReLU does: it is positively homogeneous), and their mean errors are
-corrected one by one. Quadratics cost the same with coefficients per channel.
+corrected one by one. Coefficients of its own cost a channel nothing either: quadratics always have
+them, and the neurons of dense layers wherever calibration shows enough of each.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from hec.compiler.tensor_ir import (
 from hec.passes.matrices import diagonal_matrix
 
 ENOUGH = 64  # samples of a channel before it gets coefficients of its own
-FLOOR = 0.001  # weight of the uniform floor under a channel's own quadratic
+SAMPLES_PER_DEGREE = 8  # and this many for each degree
+FLOOR = 0.01  # weight of the uniform floor under a channel's own polynomial
 NARROWEST = 0.1  # a channel's interval is at least this share of its tensor's
 OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval: degree 15 explodes there
 OFF_CENTRE = 0.5  # share of the radius up to which the interval is made symmetric: no shift
@@ -73,9 +75,10 @@ def stand_in(
         return _unweighted(activation.function, operand, degree)
     x = by_channel(operand.values, activation.shape)
     y = by_channel(wanted, activation.shape)
-    own = degree <= 2 and x.shape[1] >= ENOUGH
+    dense = len(activation.shape) <= 2
+    own = x.shape[1] >= max(ENOUGH, SAMPLES_PER_DEGREE * degree) and (degree <= 2 or dense)
     low, high = (
-        _own_intervals(x, margin)
+        _own_intervals(x, margin, None if degree <= 2 else len(wanted))
         if own
         else _intervals(x, activation.function, margin, len(wanted))
     )
@@ -118,10 +121,12 @@ def _channels(shape: Shape) -> int:
     return shape[1] if len(shape) >= 3 and shape[0] == 1 else int(np.prod(shape))
 
 
-def _own_intervals(x: Array, margin: float) -> tuple[Array, Array]:
+def _own_intervals(x: Array, margin: float, samples: int | None) -> tuple[Array, Array]:
     """Return the interval of each channel, when each has its own polynomial."""
     low, high = x.min(axis=1), x.max(axis=1)
     centre, radius = (low + high) / 2, margin * (high - low) / 2
+    if samples is not None:
+        radius = _reach(np.abs(x - centre[:, None]), samples, margin)
     radius = _not_zero(np.maximum(radius, NARROWEST * radius.max(initial=0.0)))
     return centre - radius, centre + radius
 

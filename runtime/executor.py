@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Generic
 
 from typing_extensions import assert_never
@@ -46,11 +47,12 @@ class Prepared(Generic[Ciphertext, Plaintext]):
 
 
 def prepare(
-    program: Program, backend: Backend[Ciphertext, Plaintext]
+    program: Program, backend: Backend[Ciphertext, Plaintext], cap: float = inf
 ) -> Prepared[Ciphertext, Plaintext]:
     """Encode every plaintext of `program` at exactly the level and scale where it is used.
 
-    The constants of a polynomial follow at its first run.
+    Diagonals are kept up to `cap` bytes; those of a matrix that does not fit are encoded anew at
+    every run. The constants of a polynomial follow at its first run.
     """
     types = infer_types(program)
     linear: dict[int, Callable[[list[Ciphertext]], list[Ciphertext]]] = {}
@@ -60,7 +62,10 @@ def prepare(
         match instruction:
             case LinearTransform():
                 level = types[instruction.operand].level
-                linear[position] = kernels.linear_kernel(instruction, backend, level)
+                size = diagonal_bytes(instruction, level)
+                keep = size <= cap
+                cap -= size if keep else 0
+                linear[position] = kernels.linear_kernel(instruction, backend, level, keep)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
             case Polynomial():
@@ -69,6 +74,11 @@ def prepare(
             case _:
                 pass  # nothing to encode
     return Prepared(program, backend, linear, vectors, constants, last_uses(program))
+
+
+def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
+    """Return the memory of the transform's encoded diagonals: a word per coefficient and prime."""
+    return len(instruction.matrix.index) * 2 * instruction.matrix.slots * (level + 1) * 8
 
 
 def run(

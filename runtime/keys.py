@@ -58,19 +58,22 @@ def write_evaluation_keys(folder: Path, keys: bytes) -> None:
         file.write(keys)
 
 
-def pack_evaluation_keys(part: ClientPart, relin: bytes, galois: bytes) -> bytes:
-    """Return the container that the client sends once; b"" stands for no key."""
-    blobs = {"relinearization": (relin,), "rotations": (galois,)}
+def pack_evaluation_keys(part: ClientPart, relin: bytes, galois: tuple[bytes, ...]) -> bytes:
+    """Return the container that the client sends once; b"" stands for no relinearization key."""
+    blobs = {"relinearization": (relin,), "rotations": galois}
     return container.pack("evaluation keys", part, blobs)
 
 
-def unpack_evaluation_keys(part: ClientPart, data: bytes, place: str = "") -> tuple[bytes, bytes]:
-    """Return the relinearization and rotation keys of a container for this plan."""
+def unpack_evaluation_keys(
+    part: ClientPart, data: bytes, place: str = ""
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the relinearization key and the groups of rotation keys in a container."""
     place = place or "evaluation keys"
     blobs = container.unpack(data, "evaluation keys", part, place)
     if blobs.keys() != {"relinearization", "rotations"}:
         raise damaged("expected relinearization and rotation keys", place)
-    relin, galois = (_only({name: blobs[name]}, name, place) for name in blobs)
+    relin = _only({"relinearization": blobs["relinearization"]}, "relinearization", place)
+    galois = blobs["rotations"]
     if (bool(relin), bool(galois)) != (part.keys.relinearization, bool(part.keys.rotations)):
         raise wrong_keys(place)
     return relin, galois

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenseal import sealapi as seal
 
 from hec.compiler.plan import Plan
@@ -11,18 +13,27 @@ from hec.runtime.input_checks import check_names
 from hec.runtime.tenseal_backend import TensealBackend
 from hec.runtime.tenseal_context import TensealContext, to_bytes
 
+DEFAULT_CAP: Final = 8 * 2**30  # bytes: what a laptop of 16 GB can spare next to keys and plan
+
 
 class Server:
     """A plan with one client's evaluation keys, and its plaintexts encoded; not for two threads.
 
-    Raise `CompileError`, naming `place`, for a secret key, or for keys of another plan.
+    Up to `cap` bytes of encoded diagonals are kept; the others are encoded anew for every
+    prediction. Raise `CompileError`, naming `place`, for a secret key, or for keys of another plan.
     """
 
-    def __init__(self, plan: Plan, evaluation_keys: bytes, place: str = "") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        evaluation_keys: bytes,
+        place: str = "",
+        cap: float = DEFAULT_CAP,
+    ) -> None:
         self.plan = plan
         self._context = TensealContext(plan.client.parameters)
         backend = _backend(plan, self._context, evaluation_keys, place or "evaluation keys")
-        self._prepared = executor.prepare(plan.server.program, backend)
+        self._prepared = executor.prepare(plan.server.program, backend, cap)
 
     def run(self, data: bytes, place: str = "") -> bytes:
         """Return the encrypted output of an encrypted input.
@@ -54,11 +65,12 @@ class Server:
 def _backend(plan: Plan, context: TensealContext, data: bytes, place: str) -> TensealBackend:
     manifest = plan.client.keys
     relin_bytes, galois_bytes = keys.unpack_evaluation_keys(plan.client, data, place)
-    relin = galois = None
+    relin = None
     if manifest.relinearization:
         relin = context.load(seal.RelinKeys(), relin_bytes, "relinearization key", place)
-    if manifest.rotations:
-        galois = context.load(seal.GaloisKeys(), galois_bytes, "rotation keys", place)
+    galois = tuple(
+        context.load(seal.GaloisKeys(), group, "rotation keys", place) for group in galois_bytes
+    )
     backend = TensealBackend(context, relin, galois)
     if not backend.has_exactly(manifest):
         raise keys.wrong_keys(place)

@@ -7,7 +7,7 @@ float64 (1e-9), so additions take the left operand's scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isclose
 
@@ -30,23 +30,26 @@ class TensealBackend:
         self,
         context: TensealContext,
         relin_keys: seal.RelinKeys | None = None,
-        galois_keys: seal.GaloisKeys | None = None,
+        galois_keys: Sequence[seal.GaloisKeys] = (),
     ) -> None:
         self.context = context
         self._relin_keys = relin_keys
-        self._galois_keys = galois_keys
+        self._galois_keys = tuple(galois_keys)
         self._evaluator = seal.Evaluator(context.seal)
         self._encoder = seal.CKKSEncoder(context.seal)
 
     def has_exactly(self, manifest: KeyManifest) -> bool:
         """Tell whether the keys here are those of `manifest`, no more and no fewer."""
-        relin, galois = self._relin_keys, self._galois_keys
+        relin = self._relin_keys
         if (relin is not None and relin.has_key(2)) != manifest.relinearization:
             return False
         elements = [self.context.galois_element(steps) for steps in manifest.rotations]
-        if galois is None:
-            return not elements
-        return galois.size() == len(elements) and all(map(galois.has_key, elements))
+        held = sum(group.size() for group in self._galois_keys)
+        return held == len(elements) and all(map(self._group, elements))
+
+    def _group(self, element: int) -> seal.GaloisKeys | None:
+        """Return the group of keys that has the one for `element`."""
+        return next((group for group in self._galois_keys if group.has_key(element)), None)
 
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> seal.Plaintext:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
@@ -71,11 +74,12 @@ class TensealBackend:
         if steps % self.context.parameters.slots == 0:
             return x
         element = self.context.galois_element(steps)
-        if self._galois_keys is None or not self._galois_keys.has_key(element):
+        group = self._group(element)
+        if group is None:
             raise missing_key(f"a rotation by {steps} slots")
         out = seal.Ciphertext()
         with _refusals("rotate"):
-            self._evaluator.apply_galois(x, element, self._galois_keys, out)
+            self._evaluator.apply_galois(x, element, group, out)
         return out
 
     def multiply_plain(self, x: seal.Ciphertext, y: seal.Plaintext) -> seal.Ciphertext:

@@ -11,6 +11,7 @@ from hec.compiler.key_manifest import KeyManifest
 from hec.runtime.tenseal_context import SEAL_ERRORS, TensealContext, to_bytes
 
 Array = NDArray[np.float64]
+KEYS_IN_GROUP = 8
 
 
 class TensealSecret:
@@ -34,19 +35,24 @@ class TensealSecret:
         """Return the secret key: whoever has it reads everything."""
         return to_bytes(self._secret_key, self.context.key_bytes(1))
 
-    def evaluation_keys(self, manifest: KeyManifest) -> tuple[bytes, bytes]:
+    def evaluation_keys(self, manifest: KeyManifest) -> tuple[bytes, tuple[bytes, ...]]:
         """Return new relinearization and Galois keys, exactly those of `manifest`; b"" for none.
 
-        Half of every key is random, and saved as the seed that it grows from.
+        Half of every key is random, and saved as the seed that it grows from. Galois keys come in
+        groups, so that no more than one group is in memory twice.
         """
         generator = seal.KeyGenerator(self.context.seal, self._secret_key)
-        relin = galois = b""
+        relin = b""
         if manifest.relinearization:
             relin = to_bytes(generator.create_relin_keys(), self.context.key_bytes(1))
-        if manifest.rotations:
-            elements = [self.context.galois_element(steps) for steps in manifest.rotations]
-            size = self.context.key_bytes(len(elements))
-            galois = to_bytes(generator.create_galois_keys(elements), size)
+        elements = [self.context.galois_element(steps) for steps in manifest.rotations]
+        galois = tuple(
+            to_bytes(generator.create_galois_keys(group), self.context.key_bytes(len(group)))
+            for group in (
+                elements[start : start + KEYS_IN_GROUP]
+                for start in range(0, len(elements), KEYS_IN_GROUP)
+            )
+        )
         return relin, galois
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:

@@ -41,6 +41,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "typing_rules",
         "kernels",
         "noise",
+        "schedule",
         "key_manifest",
         "archive",
         "plan",

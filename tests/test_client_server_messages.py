@@ -133,7 +133,7 @@ def test_a_header_longer_than_the_file_is_refused() -> None:
 
 def test_missing_kinds_of_keys_are_refused() -> None:
     part = replace(PART, keys=KeyManifest((1,), True))
-    data = keys.pack_evaluation_keys(part, b"relin", b"")
+    data = keys.pack_evaluation_keys(part, b"relin", ())
     with pytest.raises(CompileError) as caught:
         keys.unpack_evaluation_keys(part, data, "evaluation.key")
     assert str(caught.value) == (

@@ -60,8 +60,8 @@ def test_each_kind_of_instruction_costs_what_its_steps_cost() -> None:
     linear = program.instructions[2]
     assert isinstance(linear, LinearTransform)
     turns = rotations(linear.matrix.index, Split(2, 0), TINY.slots)
-    assert (turns, len(linear.matrix.index)) == (3, 8)
-    matrix = 3 * switch + 8 * (costs.multiply_plain(5) + costs.add(5))
+    assert (turns, len(linear.matrix.index)) == (5, 8)
+    matrix = 5 * switch + 8 * (costs.multiply_plain(5) + costs.add(5))
     for position, expected in {
         0: 0.0,
         2: matrix,

@@ -112,9 +112,7 @@ def test_constants_are_encoded_once() -> None:
     constants: ConstantCache[Plain] = ConstantCache()
     results, encoded = [], []
     for _ in range(2):
-        found = apply_polynomial(
-            fresh(6), instruction, 0, backend, PARAMETERS.primes, constants
-        )
+        found = apply_polynomial(fresh(6), instruction, 0, backend, PARAMETERS.primes, constants)
         results.append(found.values)
         encoded.append(backend.encoded)
     assert encoded == [len(constants.plains)] * 2

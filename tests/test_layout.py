@@ -48,6 +48,12 @@ def test_an_element_that_is_left_out_does_not_shift_the_others() -> None:
     assert layout.first_slots().tolist() == [UNUSED, 2, UNUSED, 0]
 
 
+def test_a_layout_holds_all_elements_or_not() -> None:
+    layout = Layout(np.array([[3, UNUSED, 1, 3], [0, 2, 0, UNUSED]], np.int32))
+    assert [layout.holds_all(count) for count in (3, 4, 5)] == [False, True, False]
+    assert not Layout(layout.elements[:1]).holds_all(4)
+
+
 @pytest.mark.parametrize("period", [1, 2, 8, 32])
 def test_the_period_is_the_least_after_which_slots_repeat(period: int) -> None:
     layout = at(np.arange(period), period, 32)

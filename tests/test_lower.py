@@ -36,7 +36,11 @@ PLANS = {
     "primes of the working scale": ScalePlan(24, 20, 24),
     "a matrix in one prime": ScalePlan(28, 22, 50),
     "a matrix and a square in one prime": ScalePlan(24, 16, 56),
+    "lazy, a matrix in one prime": ScalePlan(28, 22, 50, lazy=True),
+    "lazy, a matrix and a square in one prime": ScalePlan(24, 16, 56, lazy=True),
 }
+
+TWO_PRIMES = ScalePlan(28, 22, 25, lazy=True)
 
 
 def residual(degree: int = 0) -> TensorGraph:
@@ -99,6 +103,8 @@ def test_layers_return_to_the_working_scale(plan: ScalePlan) -> None:
         ("one prime each", 3),
         ("a matrix in one prime", 1),
         ("a matrix and a square in one prime", 1),
+        ("lazy, a matrix in one prime", 1),
+        ("lazy, a matrix and a square in one prime", 1),
     ],
 )
 def test_a_large_prime_serves_several_products(plan: str, rescalings: int) -> None:
@@ -109,19 +115,27 @@ def test_a_large_prime_serves_several_products(plan: str, rescalings: int) -> No
     assert count(lowered.program, ckks_ir.Rescale) == rescalings
 
 
-def test_bias_and_fold_come_after_the_rescaling() -> None:
+def test_a_layer_that_drops_two_primes_returns_to_exactly_the_working_scale() -> None:
+    b = Builder(np.random.default_rng(0))
+    x = b.input("x", 1, 8)
+    _, lowered = compiled(b.graph(b.linear((b.multiply(x, x),), 1, 8)), 16, TWO_PRIMES)
+    assert count(lowered.program, ckks_ir.Rescale) == 2
+    assert infer_types(lowered.program)[-1].scale == pytest.approx(2.0**28, rel=1e-12)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_the_fold_is_where_its_errors_or_its_time_are_least(plan: ScalePlan) -> None:
     b = Builder(np.random.default_rng(0))
     b.linear((b.input("x", 1, 12),), 1, 3)
-    _, lowered = compiled(b.graph(1), 64)
-    assert [type(x) for x in lowered.program.instructions] == [
-        ckks_ir.Input,
-        ckks_ir.LinearTransform,
-        ckks_ir.Rescale,
-        ckks_ir.RotateSum,
-        ckks_ir.AddPlain,
-        ckks_ir.ModSwitch,
-        ckks_ir.Output,
-    ]
+    _, lowered = compiled(b.graph(1), 64, plan)
+    kinds = [type(x) for x in lowered.program.instructions if type(x) is not ckks_ir.ModSwitch]
+    middle = [ckks_ir.RotateSum, ckks_ir.Rescale]
+    if ckks_ir.Rescale not in kinds:
+        middle = [ckks_ir.RotateSum]
+    elif not plan.folds_first:
+        middle.reverse()
+    first = [ckks_ir.Input, ckks_ir.LinearTransform]
+    assert kinds == [*first, *middle, ckks_ir.AddPlain, ckks_ir.Output]
 
 
 def test_no_bias_is_no_instruction() -> None:

@@ -15,8 +15,14 @@ from hec.compiler import parameters
 from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph
-from hec.compiler.lower import ScalePlan
-from hec.compiler.parameters import Chain, Choice, choose_parameters, promised_precision
+from hec.compiler.lower import ScalePlan, lower
+from hec.compiler.parameters import (
+    RELATIVE_PRECISION,
+    Chain,
+    Choice,
+    choose_parameters,
+    promised_precision,
+)
 from hec.compiler.security import MAX_MODULUS_BITS, is_secure
 from hec.compiler.target import SecurityBits, Target
 from hec.compiler.tensor_ir import Linear, TensorGraph
@@ -130,18 +136,45 @@ def test_more_precision_is_predicted_where_more_is_asked_for(name: str) -> None:
 
 def test_precision_is_relative_to_the_outputs_unless_it_is_given() -> None:
     graph = NETWORKS["layer"]
-    assert promised_precision(graph, Target()) == 8.0
+    assert promised_precision(graph, Target()) == RELATIVE_PRECISION
     assert promised_precision(graph, Target(precision=11.5)) == 11.5
     b = Builder(np.random.default_rng(0))
     x = b.input("x", 1, 4)
-    assert promised_precision(b.graph(x, x, x, x), Target()) == 6.0  # factors 1 to 4
+    four = b.graph(x, x, x, x)  # with factors 1 to 4
+    assert promised_precision(four, Target()) == RELATIVE_PRECISION - 2
 
 
 def test_a_chain_fits_where_the_special_prime_is_as_large_as_the_others() -> None:
     chain = Chain(ScalePlan(30, 20, 30), first=40, levels=3)
     assert chain.data_bits == 130
-    assert [chain.special_bits(limit) for limit in (169, 170, 190, 300)] == [39, 40, 60, 60]
     assert [chain.fits(limit) for limit in (169, 170, 300)] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_chain_is_as_short_as_can_be(name: str) -> None:
+    graph = NETWORKS[name]
+    laid_out = choose_layouts(graph, 16, Target())
+
+    def types(chain: Chain, first: int, levels: int) -> None:
+        primes = (2**first, *[2**chain.plan.prime] * levels)
+        modulus = EncryptionParameters(32, primes, 2**60, 128)
+        infer_types(lower(laid_out, modulus, chain.plan).program)
+
+    for chain in list(parameters._chains(graph))[::31]:
+        types(chain, chain.first, chain.levels)
+        if chain.first > parameters.SMALLEST_PRIME_BITS:
+            with pytest.raises(InvalidProgram):
+                types(chain, chain.first - 2, chain.levels)
+
+
+def test_what_the_limit_leaves_goes_to_the_special_prime_and_then_to_the_first() -> None:
+    chain = Chain(ScalePlan(30, 20, 30), first=40, levels=2)
+    assert [chain.bits(limit) for limit in (140, 160, 170, 300)] == [
+        [40, 30, 30, 40],
+        [40, 30, 30, 60],
+        [50, 30, 30, 60],
+        [60, 30, 30, 60],
+    ]
 
 
 def message(graph: TensorGraph, target: Target) -> str:
@@ -150,15 +183,23 @@ def message(graph: TensorGraph, target: Target) -> str:
     return str(caught.value)
 
 
+def modulus(message: str, limit: int) -> int:
+    """Return the bits that the message says the model needs: more than there are."""
+    found = re.search(r" levels \((\d+) bits", message)
+    assert found is not None and limit < int(found[1]) < 2 * limit
+    return int(found[1])
+
+
 def test_a_network_that_is_too_deep_is_told_where_its_levels_go() -> None:
     b = Builder(np.random.default_rng(0))
     x = b.polynomial(b.linear((b.input("x", 1, 4),), 1, 4), 7)
     for _ in range(36):
         x = b.multiply(x, x)
     squares = "".join(f", multiply{i}: 1" for i in range(3, 39))
-    assert message(b.graph(x), Target()) == (
-        "the model needs 40 levels (904 bits of modulus or more); ring degree 32768 holds 881 bits"
-        " at 128-bit security\n"
+    found = message(b.graph(x), Target())
+    assert found == (
+        f"the model needs 40 levels ({modulus(found, 881)} bits of modulus or more); ring degree"
+        " 32768 holds 881 bits at 128-bit security\n"
         f"  --> levels by layer: linear1: 1, polynomial2: 3{squares}\n{HELP}"
     )
 
@@ -166,8 +207,8 @@ def test_a_network_that_is_too_deep_is_told_where_its_levels_go() -> None:
 def test_the_limit_is_that_of_the_wanted_security() -> None:
     first = message(network(squares=14), Target(security=256)).splitlines()[0]
     assert first == (
-        "the model needs 29 levels (622 bits of modulus or more); ring degree 32768 holds 476 bits"
-        " at 256-bit security"
+        f"the model needs 29 levels ({modulus(first, 476)} bits of modulus or more); ring degree"
+        " 32768 holds 476 bits at 256-bit security"
     )
 
 
@@ -187,7 +228,7 @@ def test_a_layer_of_constants_has_parameters() -> None:
     x = b.input("x", 1, 8)
     b.add(Linear((x,), (sp.csr_array((4, 8)),), np.ones(4), (1, 4)))
     choice = choose(b.graph(1), Target())
-    assert choice.forecast.output_error <= 2.0**-8
+    assert choice.forecast.output_error <= 2.0**-RELATIVE_PRECISION
 
 
 def test_a_precision_beyond_reach_is_refused() -> None:
@@ -195,6 +236,6 @@ def test_a_precision_beyond_reach_is_refused() -> None:
     reached = re.search(r"exact to (\d\d\.\d) bits", found)
     assert reached is not None and 25 < float(reached[1]) < 50
     assert found.replace(reached[1], "33.3") == (
-        "the outputs would be exact to 33.3 bits only; 50.0 were asked for\n"
+        "the outputs would be exact to 33.3 bits, not the 50.0 asked for\n"
         "  --> ring degree 32768, the largest modulus of 128-bit security\n" + HELP
     )
