@@ -35,7 +35,7 @@ from hec.compiler.tensor_ir import (
     size,
 )
 
-MULTIPLICATIONS = 2_000_000_000  # per evaluation of the graph: about two seconds
+MULTIPLICATIONS = 1_000_000_000  # per evaluation of the graph: about a second
 KEPT_VALUES = 40_000_000  # float64 values of all tensors together: a third of a gigabyte
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
 FEWEST, MOST = 16, 2048  # samples used, where there are as many

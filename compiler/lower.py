@@ -3,9 +3,9 @@
 Scales follow one rule, the waterline: rescale as soon as what remains is still the working scale.
 Primes may be much larger than the working scale; then one rescaling serves a matrix and the square
 after it, and all rotations run on half the limbs. A lazy plan rescales after matrices only, so that
-the matrix after a square rotates at the square's large scale, where errors do not count. Every plaintext is encoded at the scale that
-brings its product, after the rescaling to come, to exactly the working scale, so that additions
-meet equal scales.
+the matrix after a square rotates at the square's large scale, where errors do not count. Every
+plaintext is encoded at the scale that brings its product, after the rescaling to come, to exactly
+the working scale, so that additions meet equal scales.
 
 Source: Dathathri et al., "EVA" (PLDI 2020), waterline rescaling.
 """

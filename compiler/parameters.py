@@ -7,7 +7,7 @@ primes whose predicted error keeps the promised precision; among those, the fast
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from math import ceil, log2
@@ -31,6 +31,7 @@ from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
 
 LARGEST_PRIME_BITS = 60  # SEAL's limit
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
+_LAYERS_SHOWN = 12  # in the error for a network that is too deep
 RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
 _RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
 
@@ -187,12 +188,10 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
         for bits in range(SMALLEST_PRIME_BITS, LARGEST_PRIME_BITS + 1):
             yield ScalePlan(bits, bits, bits)
         return
-    for scale, plain in product(range(20, 48), range(14, 41, 2)):
+    for scale, plain, lazy in product(range(20, 48), range(14, 41, 2), (False, True)):
         for prime in sorted({scale, plain, scale + plain, scale + 2 * plain}):
-            if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS:
-                yield ScalePlan(scale, plain, prime)
-                if prime > scale:
-                    yield ScalePlan(scale, plain, prime, lazy=True)
+            if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS and prime > lazy * scale:
+                yield ScalePlan(scale, plain, prime, lazy)
 
 
 def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | None:
@@ -245,7 +244,7 @@ def _too_deep(
     ring_degree, limit = max(MAX_MODULUS_BITS[target.security].items())
     help = (
         "use fewer or lower-degree activations (--degree 2), give --calibration so that intervals"
-        " are narrow, ask for less --precision, or compile with --backend openfhe"
+        " are narrow, or ask for less --precision; this version does not refresh ciphertexts"
     )
     if closest is not None:
         reached = -log2(closest.forecast.output_error)
@@ -257,11 +256,22 @@ def _too_deep(
         )
     depths = depth_by_layer(graph)
     levels = sum(depths.values())
-    layers = ", ".join(f"{name}: {count}" for name, count in depths.items())
     shortest = min((chain.data_bits for chain in chains), default=0)
+    fitting = levels * (limit - LARGEST_PRIME_BITS) // max(shortest, 1)
     return fail(
-        f"the model needs {levels} levels ({shortest} bits of modulus or more); ring degree"
-        f" {ring_degree} holds {limit} bits at {target.security}-bit security",
-        f"levels by layer: {layers}",
+        f"the model needs {levels} levels, {shortest} bits of modulus or more; at"
+        f" {target.security}-bit security ring degree {ring_degree} holds {limit} bits,"
+        f" about {fitting} levels",
+        f"levels by layer: {_dearest(depths)}",
         help,
     )
+
+
+def _dearest(depths: Mapping[str, int]) -> str:
+    """Name the layers that cost the most levels, the first ones first where they cost the same."""
+    ordered = sorted(depths.items(), key=lambda layer: -layer[1])
+    shown = ", ".join(f"{name}: {count}" for name, count in ordered[:_LAYERS_SHOWN])
+    rest = ordered[_LAYERS_SHOWN:]
+    if not rest:
+        return shown
+    return f"{shown}, and {len(rest)} more layers: {sum(count for _, count in rest)}"

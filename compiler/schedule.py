@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-KEY_WEIGHT = 0.5  # key switches that a rotation key is worth: it is made, sent, and kept in memory
+KEY_WEIGHT = 1.0  # key switches that a rotation key is worth: it is made, sent, and kept in memory
 
 
 @dataclass(frozen=True)

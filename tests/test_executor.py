@@ -116,6 +116,28 @@ def test_a_second_run_encodes_nothing() -> None:
     np.testing.assert_array_equal(values(first["curve"]), values(second["curve"]))
 
 
+def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
+    program = linear_program()
+    backend = Recorder(program.parameters)
+    kept = executor.run(
+        executor.prepare(program, Cleartext(program.parameters)), encrypted(program)
+    )
+    (matrix,) = (x for x in program.instructions if isinstance(x, ckks_ir.LinearTransform))
+    level = next(x.level for x in program.instructions if isinstance(x, ckks_ir.Input))
+    size = executor.diagonal_bytes(matrix, level)
+    assert size == len(matrix.matrix.index) * program.parameters.ring_degree * (level + 1) * 8
+    prepared = executor.prepare(program, backend, cap=size - 1)
+    before = backend.encoded
+    for run in (1, 2):
+        found = executor.run(prepared, encrypted(program))
+        assert backend.encoded == before + run * len(matrix.matrix.index)
+        for name, blocks in kept.items():
+            np.testing.assert_array_equal(values(found[name]), values(blocks))
+    backend.encoded = 0
+    executor.prepare(program, backend, cap=size)
+    assert backend.encoded == before + len(matrix.matrix.index)
+
+
 def test_a_value_is_released_at_its_last_use() -> None:
     program = deep_program(TINY)
     released = executor.last_uses(program)

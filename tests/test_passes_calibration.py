@@ -143,7 +143,7 @@ def test_large_graphs_use_fewer_samples_spread_over_all() -> None:
     calibration = Calibration.from_samples(large, data, Target(), "net.onnx")
     assert calibration.samples is not None
     first = calibration.samples["x"][:, 0]
-    assert (len(first), first[0], first[-1]) == (100, 0.0, 199.0)
+    assert (len(first), first[0], first[-1]) == (50, 0.0, 199.0)
 
 
 # ranges
@@ -176,6 +176,19 @@ def test_margin_widens_about_the_centre() -> None:
     assert seen.interval() == (0.0, 4.0)
     assert seen.interval(1.5) == (-1.0, 5.0)
     assert seen.magnitude(1.5) == 6.0
+
+
+def test_a_stray_sample_does_not_set_the_scale() -> None:
+    samples = np.ones((100, 3))
+    samples[7, 1] = -1e6
+    seen = Calibration({"x": samples}).ranges(TensorGraph((Input("x", (1, 3)),), ()))[0]
+    assert seen.magnitude() == 4.0  # four times the upper quartile of the samples' largest values
+    assert seen.interval() == (-1e6, 1.0)  # a fitted polynomial still has to cover it
+    samples[7, 1] = -3.5
+    assert (
+        Calibration({"x": samples}).ranges(TensorGraph((Input("x", (1, 3)),), ()))[0].magnitude()
+        == 3.5
+    )
 
 
 # fits

@@ -95,6 +95,15 @@ def test_a_value_that_the_modulus_cannot_hold_is_counted() -> None:
     assert backend.overflows == 6
 
 
+def test_a_sample_that_overflows_is_lost_and_the_others_are_not() -> None:
+    parameters = EncryptionParameters(8, (2**30, 2**20), 2**40, 128)
+    x = Slots(np.array([[1.0, -1.0, 0.5, 1.5], [1.0, -3.0, 0.5, 0.0]]), 1, 2.0**28)
+    found = Simulator(parameters).mod_switch(x, 0)
+    np.testing.assert_array_equal(found.values[0], x.values[0])
+    assert not np.isclose(found.values[1], x.values[1]).any()
+    assert (np.abs(found.values[1]) <= 2).all()  # what 30 bits hold at this scale
+
+
 def test_the_product_of_a_matrix_may_overflow() -> None:
     parameters = EncryptionParameters(32, (2**30,), 2**40, 128)
     backend = Simulator(parameters)
