@@ -180,7 +180,7 @@ def _is_csr(data: AnyArray, indices: AnyArray, indptr: AnyArray, rows: int, colu
     whole = indices.dtype in (np.int32, np.int64) and indptr.dtype == indices.dtype
     if not (flat and whole and data.dtype in (np.float32, np.float64)):
         return False
-    if len(indptr) != rows + 1 or len(indices) != len(data) or columns < 1:
+    if len(indptr) != rows + 1 or len(indices) != len(data) or not 1 <= columns < 2**31:
         return False
     starts = indptr.astype(np.int64)
     if starts[0] != 0 or starts[-1] != len(data) or (np.diff(starts) < 0).any():

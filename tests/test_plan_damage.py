@@ -427,6 +427,16 @@ def test_any_value_anywhere_is_refused_or_harmless(
     loads_or_refuses(edited(parts, path, part, keys[: max(1, len(keys) - depth)], value))
 
 
+@pytest.mark.parametrize("columns", [0, -1, 2**31, 2**63, 2**64])
+def test_a_matrix_with_impossibly_many_columns_is_refused(
+    parts: Parts, tmp_path: Path, columns: int
+) -> None:
+    keys = ("program", "instructions", 2, "matrix", "values", "shape", 1)
+    assert keys in leaves(parts["server"].document)
+    with pytest.raises(CompileError):
+        Plan.load(edited(parts, tmp_path / "a.hec", "server", keys, columns))
+
+
 def test_a_small_plan_refuses_damage_too(tmp_path: Path) -> None:
     path = tmp_path / "a.hec"
     plan_of(linear_program()).save(path)
