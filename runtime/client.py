@@ -88,7 +88,7 @@ class Client:
         encrypt = self._secret.encrypt
         return tuple(encrypt(block, item.level, item.scale, place) for block in packed)
 
-    def _decrypt(self, item: PlanOutput, blobs: tuple[bytes, ...], place: str) -> AnyArray:
+    def _decrypt(self, item: PlanOutput, blobs: tuple[container.Blob, ...], place: str) -> AnyArray:
         place = f"{place or 'encrypted output'}: tensor '{item.name}'"
         decrypt = self._secret.decrypt
         packed = np.stack([decrypt(blob, item.level, item.scale, place) for blob in blobs])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from hec.compiler.checked_json import Json, Node, damaged, dump, parse
 from hec.compiler.ckks_ir import EncryptionParameters
@@ -23,6 +23,7 @@ from hec.compiler.errors import fail
 from hec.compiler.plan_parts import ClientPart
 from hec.compiler.record import encode
 
+Blob: TypeAlias = "bytes | memoryview"
 Kind = Literal["secret key", "evaluation keys", "encrypted input", "encrypted output"]
 
 MAGIC: Final = b"hec\x1a\r\n\x00\x01"
@@ -45,7 +46,7 @@ class Container:
     kind: Kind
     plan_id: str
     parameters: str  # fingerprint
-    blobs: Mapping[str, tuple[bytes, ...]]
+    blobs: Mapping[str, tuple[Blob, ...]]
 
 
 def pack(kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]]) -> bytes:
@@ -72,7 +73,7 @@ def pack(kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]]) -
 
 def unpack(
     data: bytes, kind: Kind, part: ClientPart, place: str = ""
-) -> Mapping[str, tuple[bytes, ...]]:
+) -> Mapping[str, tuple[Blob, ...]]:
     """Return the blobs of a container of `kind` for the plan of `part`.
 
     Raise `CompileError` at `place` if it is of another kind, plan or version, or damaged.
@@ -136,17 +137,18 @@ def _from_header(header: Node, content: memoryview) -> Container:
     return Container(kind, fields["plan"].text(), fields["parameters"].text(), blobs)
 
 
-def _blobs(contents: Node, content: memoryview) -> dict[str, tuple[bytes, ...]]:
-    blobs: dict[str, tuple[bytes, ...]] = {}
+def _blobs(contents: Node, content: memoryview) -> dict[str, tuple[Blob, ...]]:
+    """Return views of the content, not copies: evaluation keys are gigabytes."""
+    blobs: dict[str, tuple[Blob, ...]] = {}
     start = 0
     for item in contents.items():
         fields = item.fields("name", "sizes")
-        pieces = []
+        pieces: list[Blob] = []
         for size in fields["sizes"].items():
             stop = start + size.integer()
             if not start <= stop <= len(content):
                 raise size.wrong("the size of a piece of this file")
-            pieces.append(bytes(content[start:stop]))
+            pieces.append(content[start:stop])
             start = stop
         blobs[fields["name"].text()] = tuple(pieces)
     if start != len(content) or len(blobs) != len(contents.items()):

@@ -15,6 +15,7 @@ from hec.compiler.checked_json import damaged
 from hec.compiler.errors import fail
 from hec.compiler.plan_parts import ClientPart
 from hec.runtime import container
+from hec.runtime.container import Blob
 
 SECRET_FILE: Final = "secret.key"
 EVALUATION_FILE: Final = "evaluation.key"
@@ -49,7 +50,7 @@ def read_secret(folder: Path, part: ClientPart) -> bytes:
     path = folder / SECRET_FILE
     data = read_bounded(path, MAX_SECRET_BYTES, "secret key")
     blobs = container.unpack(data, "secret key", part, str(path))
-    return _only(blobs, "secret", str(path))
+    return bytes(_only(blobs, "secret", str(path)))
 
 
 def write_evaluation_keys(folder: Path, keys: bytes) -> None:
@@ -66,7 +67,7 @@ def pack_evaluation_keys(part: ClientPart, relin: bytes, galois: tuple[bytes, ..
 
 def unpack_evaluation_keys(
     part: ClientPart, data: bytes, place: str = ""
-) -> tuple[bytes, tuple[bytes, ...]]:
+) -> tuple[Blob, tuple[Blob, ...]]:
     """Return the relinearization key and the groups of rotation keys in a container."""
     place = place or "evaluation keys"
     blobs = container.unpack(data, "evaluation keys", part, place)
@@ -88,7 +89,7 @@ def wrong_keys(place: str) -> Exception:
     )
 
 
-def _only(blobs: Mapping[str, tuple[bytes, ...]], name: str, place: str) -> bytes:
+def _only(blobs: Mapping[str, tuple[Blob, ...]], name: str, place: str) -> Blob:
     if blobs.keys() != {name} or len(blobs[name]) != 1:
         raise damaged(f"expected one {name}", place)
     return blobs[name][0]

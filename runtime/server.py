@@ -53,7 +53,9 @@ class Server:
         }
         return container.pack("encrypted output", part, answers)
 
-    def _load(self, item: PlanInput, blobs: tuple[bytes, ...], place: str) -> list[seal.Ciphertext]:
+    def _load(
+        self, item: PlanInput, blobs: tuple[container.Blob, ...], place: str
+    ) -> list[seal.Ciphertext]:
         place = f"{place}: tensor '{item.name}'"
         load = self._context.load_ciphertext
         return [load(blob, item.level, item.scale, place) for blob in blobs]

@@ -69,7 +69,7 @@ class TensealSecret:
         fresh = self._encryptor.encrypt_symmetric(plain)
         return to_bytes(fresh, self.context.ciphertext_bytes(level))
 
-    def decrypt(self, data: bytes, level: int, scale: float, place: str) -> Array:
+    def decrypt(self, data: bytes | memoryview, level: int, scale: float, place: str) -> Array:
         """Return the (slots,) values of a ciphertext at (level, scale)."""
         ciphertext = self.context.load_ciphertext(data, level, scale, place)
         plain = seal.Plaintext()

@@ -73,7 +73,9 @@ class TensealContext:
         limbs = 2 * self.parameters.ring_degree * (digits + 1) * digits
         return _with_slack(keys * limbs * LIMB_BYTES)
 
-    def load_ciphertext(self, data: bytes, level: int, scale: float, place: str) -> seal.Ciphertext:
+    def load_ciphertext(
+        self, data: bytes | memoryview, level: int, scale: float, place: str
+    ) -> seal.Ciphertext:
         """Read an untrusted ciphertext; raise `CompileError` unless it is one at (level, scale)."""
         if len(data) > self.ciphertext_bytes(level):
             raise _unreadable("ciphertext", f"{len(data)} bytes are too many", place)
@@ -89,7 +91,9 @@ class TensealContext:
             raise _unreadable("ciphertext", "it is not encrypted", place)
         return ciphertext
 
-    def load(self, empty: LoadedObject, data: bytes, what: str, place: str) -> LoadedObject:
+    def load(
+        self, empty: LoadedObject, data: bytes | memoryview, what: str, place: str
+    ) -> LoadedObject:
         """Fill a new SEAL object from untrusted bytes; raise `CompileError` if SEAL refuses."""
         with _private_file(len(data)) as path:
             path.write_bytes(data)
