@@ -12,6 +12,7 @@ import random_graphs
 from hec.compiler import ckks_ir, tensor_ir
 from hec.compiler.calibration import Calibration
 from hec.compiler.layout import UNUSED
+from hec.compiler.schedule import best_split, steps
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Linear, Multiply, Polynomial, TensorGraph
 from hec.passes import run_tensor_passes
@@ -63,6 +64,22 @@ def test_any_shape_may_enter_and_leave(shape: tuple[int, ...]) -> None:
     x = b.input("x", *shape)
     y = b.multiply(*[b.linear((x,), *shape)] * 2)
     assert_keeps_meaning(b.graph(b.linear((y,), *shape)))
+
+
+def test_splits_prefer_the_steps_that_other_matrices_and_folds_make() -> None:
+    """A fold of step 4 is a key that a later matrix may use for free, instead of a new one."""
+    shared = 0
+    for seed in range(60):
+        laid_out = choose_layouts(random_graph(seed), 256, Target())
+        known: frozenset[int] = frozenset()
+        for position in sorted(laid_out.kernels):
+            kernel = laid_out.kernels[position]
+            without_folds, known = known, known | set(kernel.folds)
+            for matrix, split in zip(kernel.matrices, kernel.splits, strict=True):
+                assert split == best_split(matrix.index, 256, known)
+                shared += split != best_split(matrix.index, 256, without_folds)
+                known |= steps(matrix.index, split, 256)
+    assert shared
 
 
 def test_an_input_read_by_two_matrices() -> None:
