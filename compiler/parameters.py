@@ -27,7 +27,7 @@ from hec.compiler.schedule import Split
 from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import TensorGraph
-from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
+from hec.compiler.typing_rules import HEADROOM_BITS, headroom, infer_types
 
 LARGEST_PRIME_BITS = 60  # SEAL's limit
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
@@ -75,6 +75,13 @@ class Choice:
     forecast: Forecast
     graph: LaidOutGraph
     precision: float  # promised bits of the outputs' absolute error
+
+    @property
+    def reserve(self) -> float:
+        """Bits to spare: of precision, or for values beyond what calibration saw, if fewer."""
+        program = self.lowered.program
+        precise = -log2(self.forecast.output_error) - self.precision
+        return min(precise, headroom(program.parameters, infer_types(program)))
 
 
 def choose_parameters(
@@ -137,7 +144,7 @@ class _Search:
         tried = [choice for chain in chains if (choice := self._try(chain, precision)) is not None]
         exact = [c for c in tried if c.forecast.output_error <= 2.0**-precision]
         if exact:
-            return min(exact, key=lambda c: (c.forecast.total_seconds, c.forecast.output_error))
+            return min(exact, key=lambda c: (c.forecast.total_seconds, -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
     def is_hopeless(self, chains: Iterable[Chain], precision: float) -> bool:
@@ -189,7 +196,7 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
             yield ScalePlan(bits, bits, bits)
         return
     for scale, plain, lazy in product(range(20, 48), range(14, 41, 2), (False, True)):
-        for prime in sorted({scale, plain, scale + plain, scale + 2 * plain}):
+        for prime in sorted({scale, plain, scale + plain, scale + 2 * plain, LARGEST_PRIME_BITS}):
             if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS and prime > lazy * scale:
                 yield ScalePlan(scale, plain, prime, lazy)
 

@@ -53,6 +53,12 @@ def infer_types(program: Program) -> tuple[ValueType, ...]:
     return tuple(types)
 
 
+def headroom(parameters: EncryptionParameters, types: Sequence[ValueType]) -> float:
+    """Return the bits by which any value may exceed what `HEADROOM_BITS` allows for."""
+    available = tuple(accumulate(log2(prime) for prime in parameters.primes))
+    return min(available[x.level] - log2(x.scale) - HEADROOM_BITS for x in types)
+
+
 def operands(instruction: Instruction) -> tuple[int, ...]:
     """Return the positions that `instruction` reads."""
     match instruction:
