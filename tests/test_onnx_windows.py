@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hec.compiler.tensor_ir import Linear
-from onnx_oracle import assert_same_as_onnxruntime, import_graph, network, node, random
+from onnx_oracle import (
+    ONNXRUNTIME,
+    assert_same_as_onnxruntime,
+    import_graph,
+    network,
+    node,
+    random,
+)
 
 
 @st.composite
@@ -59,6 +66,8 @@ def test_average_pool(
 ) -> None:
     image, attributes = window
     ceil = ceil and attributes["auto_pad"] == "NOTSET"
+    # Before 1.24 onnxruntime divides by the padding behind an image, or not, as it likes.
+    include = include and ONNXRUNTIME >= (1, 24)
     pool = node("AveragePool", "x", ceil_mode=ceil, count_include_pad=include, **attributes)
     model = network([pool], {"x": (batch, 2, *image)}, opset=19)
     assert_same_as_onnxruntime(model)
