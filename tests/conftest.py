@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST_MEAN, MNIST_DEVIATION = 0.1307, 0.3081  # of the pixels of the training images, in [0, 1]
+
+# The same examples in every run of CI; elsewhere new ones, which find new bugs.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

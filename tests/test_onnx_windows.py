@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hec.compiler.tensor_ir import Linear
@@ -66,6 +66,11 @@ def test_average_pool(
 ) -> None:
     image, attributes = window
     ceil = ceil and attributes["auto_pad"] == "NOTSET"
+    # onnxruntime pads its pools by a negative number here, where its convolutions do not pad.
+    gaps = any(
+        k < s for k, s in zip(attributes["kernel_shape"], attributes["strides"], strict=True)
+    )
+    assume(not (gaps and attributes["auto_pad"].startswith("SAME")))
     # Before 1.24 onnxruntime divides by the padding behind an image, or not, as it likes.
     include = include and ONNXRUNTIME >= (1, 24)
     pool = node("AveragePool", "x", ceil_mode=ceil, count_include_pad=include, **attributes)
