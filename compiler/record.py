@@ -84,8 +84,9 @@ def _decode(kind: object, node: Node, arrays: Sequence[AnyArray]) -> object:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return _decode_tuple(arguments, node, arrays)
-    if origin is np.ndarray:
-        return _decode_array(np.dtype(typing.get_args(arguments[1])[0]), node, arrays)
+    if origin in (np.ndarray, NDArray):  # numpy's alias stays unexpanded from Python 3.12 on
+        element = arguments[0] if origin is NDArray else typing.get_args(arguments[1])[0]
+        return _decode_array(np.dtype(element), node, arrays)
     if origin is typing.Literal:
         return _decode_literal(arguments, node)
     if origin in (types.UnionType, typing.Union):
