@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler.layout import Layout
+
+LIMB_BYTES: Final = 8  # in memory: one coefficient modulo one prime
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from hec.compiler.ckks_ir import (
 from hec.compiler.cost import CostCounter, Counted
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.schedule import Split, rotations
-from hec.compiler.typing_rules import infer_types
+from hec.compiler.typing_rules import headroom, infer_types
 
 CONFIDENCE = 4.5  # standard deviations that the promised precision covers
 _GRID = np.linspace(-1.0, 1.0, 65)  # where the slope of a polynomial is averaged
@@ -99,6 +99,7 @@ class Forecast:
     seconds: tuple[float, ...]  # per instruction
     deviations: tuple[float, ...]  # standard deviation of every value's error, slots in [-1, 1]
     output_error: float  # largest error of any output, with `CONFIDENCE`, in output units
+    headroom: float  # bits by which any value may exceed the headroom that typing demands
 
     @property
     def total_seconds(self) -> float:
@@ -121,7 +122,8 @@ def forecast(
         (deviations[i.operand] * i.factor for i in program.instructions if isinstance(i, Output)),
         default=0.0,
     )
-    return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst)
+    spare = headroom(program.parameters, types)
+    return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst, spare)
 
 
 def _seconds(

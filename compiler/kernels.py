@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.backend import Backend, Ciphertext, Plaintext
-from hec.compiler.ckks_ir import LinearTransform, Polynomial
+from hec.compiler.ckks_ir import LIMB_BYTES, LinearTransform, Polynomial
 from hec.compiler.schedule import Split, steps
 
 Array = NDArray[np.float64]
@@ -62,6 +62,12 @@ def linear_kernel(
         return backend.linear_kernel(instruction, level)
     encoded = encode_linear(instruction, backend, level, keep)
     return lambda blocks: apply_linear(blocks, encoded, backend)
+
+
+def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
+    """Return the memory of the transform's encoded diagonals, for an operand at `level`."""
+    matrix = instruction.matrix
+    return len(matrix.index) * 2 * matrix.slots * (level + 1) * LIMB_BYTES
 
 
 def rotation_steps(instruction: LinearTransform) -> frozenset[int]:

@@ -25,7 +25,7 @@ from hec.compiler.ckks_ir import EncryptionParameters, Instruction, Program
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
-from hec.compiler.typing_rules import polynomial_depth
+from hec.compiler.typing_rules import HEADROOM_BITS, polynomial_depth
 
 _NARROW_BITS = 8
 _SLACK_BITS = 0.5  # primes are a little below their power of two
@@ -195,7 +195,7 @@ class _Writer:
 
     def output(self, output: tensor_ir.Output) -> None:
         x = self.rescaled(output.operand)
-        if x.level > 0 and log2(x.scale) + 2 <= log2(self.parameters.primes[0]):
+        if x.level > 0 and log2(x.scale) + HEADROOM_BITS <= self.modulus_bits[0]:
             x = self.at_level(x, 0)
         layout = self.graph.layouts[output.operand]
         self.emit(ckks_ir.Output(x.position, output.name, layout, output.factor), x.level, x.scale)

@@ -8,7 +8,7 @@ primes whose predicted error keeps the promised precision; among those, the fast
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from math import ceil, log2
 
@@ -27,7 +27,7 @@ from hec.compiler.schedule import Split
 from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import TensorGraph
-from hec.compiler.typing_rules import HEADROOM_BITS, headroom, infer_types
+from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
 
 LARGEST_PRIME_BITS = 60  # SEAL's limit
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
@@ -79,9 +79,8 @@ class Choice:
     @property
     def reserve(self) -> float:
         """Bits to spare: of precision, or for values beyond what calibration saw, if fewer."""
-        program = self.lowered.program
         precise = -log2(self.forecast.output_error) - self.precision
-        return min(precise, headroom(program.parameters, infer_types(program)))
+        return min(precise, self.forecast.headroom)
 
 
 def choose_parameters(
@@ -103,12 +102,13 @@ def choose_parameters(
         fitting = [chain for chain in chains if chain.fits(limit)]
         if ring_degree < 4096 or not fitting:
             continue
-        search = _Search(LaidOutGraph(graph, 2, (), {}), primes, magnitudes, target, ring_degree)
-        if ring_degree < max(MAX_MODULUS_BITS[target.security]) and search.is_hopeless(
-            fitting, precision
-        ):
-            continue  # saves the layouts, which take seconds for a large network
-        search.graph = layouts(ring_degree // 2)
+        if ring_degree < max(MAX_MODULUS_BITS[target.security]):
+            skeleton = _skeleton(graph, ring_degree // 2)
+            bound = _Search(skeleton, primes, magnitudes, target, _least_sizes(skeleton))
+            best = bound.best(fitting, precision)
+            if best is None or best.forecast.output_error > 2.0**-precision:
+                continue  # saves the layouts, which take seconds for a large network
+        search = _Search(layouts(ring_degree // 2), primes, magnitudes, target)
         for _, group in groupby(fitting, key=lambda chain: chain.levels):
             found = search.best(group, precision)
             if found is None:
@@ -134,10 +134,7 @@ class _Search:
     primes: Primes
     magnitudes: Sequence[float]
     target: Target
-    ring_degree: int
-
-    def __post_init__(self) -> None:
-        self.sizes = KernelSizes()
+    sizes: KernelSizes = field(default_factory=KernelSizes)
 
     def best(self, chains: Iterable[Chain], precision: float) -> Choice | None:
         """Return the fastest chain that is exact enough, or the most exact one."""
@@ -147,25 +144,13 @@ class _Search:
             return min(exact, key=lambda c: (c.forecast.total_seconds, -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
-    def is_hopeless(self, chains: Iterable[Chain], precision: float) -> bool:
-        """Tell whether no chain is exact enough even without rotations, folds and padding."""
-        laid_out = self.graph
-        self.graph = _skeleton(laid_out.graph, self.ring_degree // 2)
-        for position, kernel in self.graph.kernels.items():
-            linear = laid_out.graph.operations[position]
-            if isinstance(linear, tensor_ir.Linear):
-                for empty, matrix in zip(kernel.matrices, linear.matrices, strict=True):
-                    self.sizes.assume(empty, _least_size(matrix))
-        found = self.best(chains, precision)
-        self.graph = laid_out
-        return found is None or found.forecast.output_error > 2.0**-precision
-
     def _try(self, chain: Chain, precision: float) -> Choice | None:
-        limit = max_modulus_bits(self.ring_degree, self.target.security)
+        ring_degree = 2 * self.graph.slots
+        limit = max_modulus_bits(ring_degree, self.target.security)
         try:
-            primes = self.primes(self.ring_degree, chain.bits(limit))
+            primes = self.primes(ring_degree, chain.bits(limit))
             parameters = EncryptionParameters(
-                self.ring_degree, tuple(primes[:-1]), primes[-1], self.target.security
+                ring_degree, tuple(primes[:-1]), primes[-1], self.target.security
             )
             lowered = lower(self.graph, parameters, chain.plan)
             magnitudes = [self.magnitudes[source] for source in lowered.sources]
@@ -174,6 +159,17 @@ class _Search:
             )
         except InvalidProgram:  # the primes fell short by a fraction of a bit
             return None
+
+
+def _least_sizes(skeleton: LaidOutGraph) -> KernelSizes:
+    """Return sizes without rotations, folds or padding: no layout can have less."""
+    sizes = KernelSizes()
+    for position, kernel in skeleton.kernels.items():
+        linear = skeleton.graph.operations[position]
+        if isinstance(linear, tensor_ir.Linear):
+            for empty, matrix in zip(kernel.matrices, linear.matrices, strict=True):
+                sizes.assume(empty, _least_size(matrix))
+    return sizes
 
 
 def _chains(graph: TensorGraph) -> Iterator[Chain]:

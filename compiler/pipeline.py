@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -61,7 +60,11 @@ def compile(
     graph = run_tensor_passes(imported.graph, target, seen)
     progress("layouts, scales, parameters")
     sizes = _sizes(graph, seen)
-    choice = choose_parameters(graph, _layouts(graph, target), _primes, sizes, target)
+
+    def layouts(slots: int) -> LaidOutGraph:
+        return choose_layouts(graph, slots, target)
+
+    choice = choose_parameters(graph, layouts, _primes, sizes, target)
     progress("plan")
     client = _client_part(graph, choice, imported.name)
     return Plan.of(client, _server_part(graph, choice, sizes, _file(model)))
@@ -74,10 +77,6 @@ def _check_backend(target: Target) -> None:
             "--backend openfhe",
             "use --backend tenseal, which runs every program without bootstraps",
         )
-
-
-def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph]:
-    return lru_cache(maxsize=None)(lambda slots: choose_layouts(graph, slots, target))
 
 
 def _primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:

@@ -12,6 +12,7 @@ from math import log2
 from typing import Final
 
 from hec.compiler.ckks_ir import (
+    LIMB_BYTES,
     AddPlain,
     EncryptionParameters,
     Input,
@@ -25,7 +26,7 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.cost import CostCounter, Counted
 from hec.compiler.forecast import CONFIDENCE, forecast
-from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.schedule import Split, rotations
@@ -33,7 +34,6 @@ from hec.compiler.security import max_modulus_bits
 from hec.compiler.typing_rules import infer_types, operands
 
 SECURITY_SOURCE: Final = "Homomorphic Encryption Security Standard, 2018, Table 1"
-LIMB_BYTES: Final = 8  # in memory: one coefficient modulo one prime
 
 
 @dataclass(frozen=True)
@@ -286,12 +286,12 @@ class _Counts:
 
     def plaintext_bytes(self, instruction: Instruction) -> int:
         """Return the memory of the plaintexts that the server encodes once and keeps."""
+        if isinstance(instruction, LinearTransform):
+            return diagonal_bytes(instruction, self.types[instruction.operand].level)
         return self._limbs(instruction) * self.parameters.ring_degree * LIMB_BYTES
 
     def _limbs(self, instruction: Instruction) -> int:
         match instruction:
-            case LinearTransform():
-                return _diagonals(instruction) * (self.types[instruction.operand].level + 1)
             case AddPlain():
                 x = self.types[instruction.operand]
                 return x.blocks * (x.level + 1)

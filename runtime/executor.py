@@ -62,7 +62,7 @@ def prepare(
         match instruction:
             case LinearTransform():
                 level = types[instruction.operand].level
-                size = diagonal_bytes(instruction, level)
+                size = kernels.diagonal_bytes(instruction, level)
                 keep = size <= cap
                 cap -= size if keep else 0
                 linear[position] = kernels.linear_kernel(instruction, backend, level, keep)
@@ -74,11 +74,6 @@ def prepare(
             case _:
                 pass  # nothing to encode
     return Prepared(program, backend, linear, vectors, constants, last_uses(program))
-
-
-def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
-    """Return the memory of the transform's encoded diagonals: a word per coefficient and prime."""
-    return len(instruction.matrix.index) * 2 * instruction.matrix.slots * (level + 1) * 8
 
 
 def run(

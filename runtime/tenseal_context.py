@@ -17,13 +17,12 @@ from typing import Final, Protocol, TypeVar
 
 from tenseal import sealapi as seal
 
-from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.ckks_ir import LIMB_BYTES, EncryptionParameters
 from hec.compiler.errors import CompileError, fail
 
 SEAL_ERRORS: Final = (RuntimeError, ValueError, IndexError, MemoryError, TypeError, OverflowError)
 SCALE_TOLERANCE: Final = 1e-9  # relative; as in the typing rules
 MEMORY_FOLDER: Final = Path("/dev/shm")
-LIMB_BYTES: Final = 8  # one coefficient modulo one prime
 SLACK_BYTES: Final = 2**16  # headers, and what compression adds in the worst case
 
 ParmsId = list[int]

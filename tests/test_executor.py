@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hec.compiler import ckks_ir
+from hec.compiler import ckks_ir, kernels
 from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.errors import CompileError
 from hec.compiler.key_manifest import KeyManifest, needed_keys
@@ -124,7 +124,7 @@ def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
     )
     (matrix,) = (x for x in program.instructions if isinstance(x, ckks_ir.LinearTransform))
     level = next(x.level for x in program.instructions if isinstance(x, ckks_ir.Input))
-    size = executor.diagonal_bytes(matrix, level)
+    size = kernels.diagonal_bytes(matrix, level)
     assert size == len(matrix.matrix.index) * program.parameters.ring_degree * (level + 1) * 8
     prepared = executor.prepare(program, backend, cap=size - 1)
     before = backend.encoded
