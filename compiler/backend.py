@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,4 +57,22 @@ class Backend(Protocol[Ciphertext, Plaintext]):
 
     def scale(self, x: Ciphertext) -> float:
         """Return the factor by which slots are multiplied inside."""
+        ...
+
+
+@runtime_checkable
+class Refreshes(Protocol[Ciphertext]):
+    """A backend that can bootstrap."""
+
+    def bootstrap(self, x: Ciphertext, coefficients: NDArray[np.float64]) -> Ciphertext:
+        """Refresh, evaluating a Fourier series of (2, degree + 1) coefficients; not rescaled."""
+        ...
+
+
+@runtime_checkable
+class Hoists(Protocol[Ciphertext]):
+    """A backend that makes several rotations of one ciphertext cheaper than one by one."""
+
+    def rotate_each(self, x: Ciphertext, steps: Sequence[int]) -> list[Ciphertext]:
+        """Return `x` rotated left by each of `steps`."""
         ...

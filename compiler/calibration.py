@@ -24,6 +24,7 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -236,6 +237,10 @@ def _bounds(
         case Polynomial():
             operand = ranges[operation.operand]
             return _polynomial_bounds(operation, operand.low, operand.high)
+        case Bootstrap():
+            reach = 2 * float(np.hypot(*operation.coefficients).sum())
+            count = prod(operation.shape)
+            return np.full(count, -reach), np.full(count, reach)
         case _:
             assert_never(operation)
 

@@ -20,13 +20,28 @@ LIMB_BYTES: Final = 8  # in memory: one coefficient modulo one prime
 
 
 @dataclass(frozen=True)
+class Bootstrapping:
+    """How an instance refreshes ciphertexts, evaluating a Fourier series on the way (OpenFHE).
+
+    `baby_steps` are those of the two transforms; 0 leaves them to the library. Values repeat
+    with period `slots`, and no others can be refreshed.
+    """
+
+    levels: tuple[int, int]  # of CoeffsToSlots, and of SlotsToCoeffs, which comes first
+    baby_steps: tuple[int, int]
+    slots: int
+
+
+@dataclass(frozen=True)
 class EncryptionParameters:
     """The CKKS instance: ring degree N, and the primes of the modulus chain."""
 
     ring_degree: int
     primes: tuple[int, ...]  # primes[0] stays at level 0; a rescale at level l drops primes[l]
-    special_prime: int  # used inside key switching only
+    special_primes: tuple[int, ...]  # used inside key switching only
     security: int  # bits
+    digits: int = 0  # of key switching; 0: one for each prime, as in SEAL
+    bootstrapping: Bootstrapping | None = None  # None: ciphertexts cannot be refreshed
 
     @property
     def slots(self) -> int:
@@ -41,7 +56,7 @@ class EncryptionParameters:
     @property
     def modulus_bits(self) -> float:
         """log2 of the whole modulus, special prime included: what security depends on."""
-        return sum(log2(prime) for prime in (*self.primes, self.special_prime))
+        return sum(log2(prime) for prime in (*self.primes, *self.special_primes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +152,18 @@ class Polynomial:
     label: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Raise the level, evaluating 2 Re(sum_j c_j exp(i pi j x)) on every slot.
+
+    Meant for x in [-1/2, 1/2); the series has period 2. The result is not rescaled.
+    """
+
+    operand: int
+    coefficients: NDArray[np.float64]  # (2, degree + 1): real and imaginary parts of c_j
+    label: str = ""
+
+
 @dataclass(frozen=True)
 class Rescale:
     """Divide by the last prime of the modulus: level - 1, scale / prime."""
@@ -170,6 +197,7 @@ Instruction: TypeAlias = (
     | Add
     | Multiply
     | Polynomial
+    | Bootstrap
     | Rescale
     | ModSwitch
     | Output

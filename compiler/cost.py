@@ -13,6 +13,8 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
+from hec.compiler.ckks_ir import EncryptionParameters
+
 _REFERENCE = 16384 * log2(16384)
 
 
@@ -103,6 +105,10 @@ class CostCounter:
         limbs = x.level + 1
         self.seconds += self.costs.multiply(limbs) + self.costs.key_switch(limbs)
         return Counted(x.level, x.scale * y.scale)
+
+    def bootstrap(self, parameters: EncryptionParameters, degree: int) -> None:
+        """Count a functional bootstrap."""
+        self.seconds += 10.0
 
     def rescale(self, x: Counted) -> Counted:
         """Count a rescaling."""

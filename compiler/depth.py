@@ -8,6 +8,7 @@ from typing_extensions import assert_never
 from hec.compiler.lower import label
 from hec.compiler.tensor_ir import (
     Activation,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -20,9 +21,12 @@ from hec.compiler.typing_rules import polynomial_depth
 
 
 def levels(operation: TensorOperation) -> int:
-    """Return the levels that one operation takes when every product is rescaled."""
+    """Return the levels that one operation takes when every product is rescaled.
+
+    A bootstrap takes none: it gives them back.
+    """
     match operation:
-        case Input() | Activation():
+        case Input() | Activation() | Bootstrap():
             return 0
         case Linear() | Multiply():
             return 1
@@ -47,7 +51,7 @@ def depth_by_layer(graph: TensorGraph) -> dict[str, int]:
     found: dict[str, int] = {}
     for position in deepest_path(graph):
         operation = graph.operations[position]
-        if isinstance(operation, Input | Activation):
+        if isinstance(operation, Input | Activation | Bootstrap):
             continue
         name = label(operation) or f"operation {position}"
         found[name] = found.get(name, 0) + levels(operation)

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import assert_never
 
+from hec.compiler.fourier import series
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -48,6 +50,8 @@ def _value(
             return operation.function(values[operation.operand])
         case Polynomial():
             return polynomial(operation, values[operation.operand])
+        case Bootstrap():
+            return series(operation.coefficients, values[operation.operand])
         case _:
             assert_never(operation)
 

@@ -14,6 +14,7 @@ from hec.compiler import noise
 from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
+    Bootstrap,
     DiagonalMatrix,
     EncryptionParameters,
     Input,
@@ -29,6 +30,7 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.fourier import slope
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import headroom, infer_types
@@ -159,6 +161,8 @@ def _seconds(
             counter.multiply(x, x)
         case Rescale():
             counter.rescale(x)
+        case Bootstrap():
+            counter.bootstrap(parameters, instruction.coefficients.shape[1] - 1)
         case Polynomial():
             apply_polynomial(x, instruction, 0, counter, parameters.primes, ConstantCache())
         case _:
@@ -205,6 +209,8 @@ class _Errors:
                 return self._product(instruction)
             case Polynomial():
                 return self._polynomial(instruction)
+            case Bootstrap():
+                return self._bootstrap(instruction)
             case Rescale():
                 x = self.types[instruction.operand]
                 scale = x.scale / self.parameters.primes[x.level]
@@ -246,6 +252,12 @@ class _Errors:
             return sqrt(4 * self.magnitudes[left] ** 2 * self._variance(left) + switch)
         crossed = self.magnitudes[left] ** 2 * self._variance(right)
         return sqrt(crossed + self.magnitudes[right] ** 2 * self._variance(left) + switch)
+
+    def _bootstrap(self, instruction: Bootstrap) -> float:
+        """The mean slope times the errors that enter and that the bootstrap makes."""
+        slopes = slope(instruction.coefficients, _GRID / 2)
+        made = noise.bootstrapping(self.parameters) ** 2
+        return sqrt(float((slopes**2).mean()) * (self._variance(instruction.operand) + made))
 
     def _polynomial(self, instruction: Polynomial) -> float:
         """The mean slope times the error that enters, and a rounding per level, weighted."""

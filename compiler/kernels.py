@@ -14,7 +14,7 @@ from typing import Generic, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.backend import Backend, Ciphertext, Plaintext
+from hec.compiler.backend import Backend, Ciphertext, Hoists, Plaintext
 from hec.compiler.ckks_ir import LIMB_BYTES, LinearTransform, Polynomial
 from hec.compiler.schedule import Split, steps
 
@@ -111,18 +111,11 @@ def apply_linear(
     backend: Backend[Ciphertext, Plaintext],
 ) -> list[Ciphertext]:
     """Return the blocks of matrix @ operand, not rescaled."""
-    babies: dict[tuple[int, int], Ciphertext] = {}
-
-    def rotated(block: int, steps: int) -> Ciphertext:
-        if steps == 0:
-            return blocks[block]
-        if (block, steps) not in babies:
-            babies[block, steps] = backend.rotate(blocks[block], steps)
-        return babies[block, steps]
+    babies = _babies(blocks, encoded, backend)
 
     def turned(turn: int, steps: list[Step[Plaintext]]) -> Ciphertext:
         total = _sum(
-            (backend.multiply_plain(rotated(s.block, s.baby), s.diagonal()) for s in steps), backend
+            (backend.multiply_plain(babies[s.block, s.baby], s.diagonal()) for s in steps), backend
         )
         return backend.rotate(total, turn) if turn else total
 
@@ -130,6 +123,29 @@ def apply_linear(
         _sum((turned(turn, steps) for turn, steps in giants.items()), backend)
         for giants in encoded.giants
     ]
+
+
+def _babies(
+    blocks: list[Ciphertext],
+    encoded: EncodedLinear[Plaintext],
+    backend: Backend[Ciphertext, Plaintext],
+) -> dict[tuple[int, int], Ciphertext]:
+    """Return every rotation of a block that a diagonal is multiplied with."""
+    wanted: dict[int, set[int]] = {}
+    for giants in encoded.giants:
+        for steps in giants.values():
+            for step in steps:
+                wanted.setdefault(step.block, set()).add(step.baby)
+    babies: dict[tuple[int, int], Ciphertext] = {}
+    for block, turns in wanted.items():
+        x, order = blocks[block], sorted(turns - {0})
+        if isinstance(backend, Hoists):
+            made = backend.rotate_each(x, order)
+        else:
+            made = [backend.rotate(x, turn) for turn in order]
+        babies.update(((block, turn), y) for turn, y in zip(order, made, strict=True))
+        babies[block, 0] = x
+    return babies
 
 
 def apply_rotate_sum(

@@ -22,6 +22,7 @@ class KeyManifest:
 
     rotations: tuple[int, ...]  # in [1, slots), sorted, each once
     relinearization: bool
+    bootstrapping: bool = False  # and those of the bootstrap, which the library names
 
 
 def needed_keys(program: Program) -> KeyManifest:

@@ -5,7 +5,8 @@ Primes may be much larger than the working scale; then one rescaling serves a ma
 after it, and all rotations run on half the limbs. A lazy plan rescales after matrices only, so that
 the matrix after a square rotates at the square's large scale, where errors do not count. Every
 plaintext is encoded at the scale that brings its product, after the rescaling to come, to exactly
-the working scale, so that additions meet equal scales.
+the working scale, so that additions meet equal scales. Between bootstraps the working scale is that
+of the level (`level_scales`).
 
 Source: Dathathri et al., "EVA" (PLDI 2020), waterline rescaling.
 """
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler import ckks_ir, tensor_ir
+from hec.compiler.bootstrapping import level_scales, result_level
 from hec.compiler.ckks_ir import EncryptionParameters, Instruction, Program
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
@@ -92,6 +94,9 @@ class _Writer:
     source: int = 0
 
     def __post_init__(self) -> None:
+        how, self.entry_level = self.parameters.bootstrapping, self.parameters.top_level
+        if how is not None:
+            self.entry_level = result_level(self.parameters, how, _longest_series(self.graph)) - 1
         self.modulus_bits = list(accumulate(log2(prime) for prime in self.parameters.primes))
 
     def emit(self, instruction: Instruction, level: int, scale: float) -> _Value:
@@ -104,7 +109,7 @@ class _Writer:
     def operation(self, position: int, operation: tensor_ir.TensorOperation) -> _Value:
         match operation:
             case tensor_ir.Input():
-                level, scale = self.parameters.top_level, 2.0**self.plan.scale
+                level, scale = self.entry_level, self.working_scale(self.entry_level)
                 layout = self.graph.layouts[position]
                 entry = ckks_ir.Input(operation.name, layout, level, scale, operation.divisor)
                 return self.emit(entry, level, scale)
@@ -114,10 +119,17 @@ class _Writer:
                 return self.multiply(operation)
             case tensor_ir.Polynomial():
                 return self.polynomial(position, operation)
+            case tensor_ir.Bootstrap():
+                return self.bootstrap(operation)
             case tensor_ir.Activation():
                 raise InvalidProgram(f"lower: operation {position} is still an activation")
             case _:
                 assert_never(operation)
+
+    def working_scale(self, level: int) -> float:
+        if self.parameters.bootstrapping is None:
+            return float(2.0**self.plan.scale)
+        return level_scales(self.parameters.primes)[level]
 
     def linear(self, position: int, operation: tensor_ir.Linear) -> _Value:
         kernel = self.graph.kernels[position]
@@ -149,6 +161,8 @@ class _Writer:
 
     def _product_scale(self, level: int, bits: float) -> float:
         """Return the scale for a product of at least `bits`, exact after its rescalings."""
+        if self.parameters.bootstrapping is not None:
+            return self.working_scale(level) ** 2
         dropped, remaining = 1.0, bits
         while level > 0 and remaining - self.plan.prime >= self.plan.scale - _SLACK_BITS:
             dropped *= self.parameters.primes[level]
@@ -188,10 +202,19 @@ class _Writer:
         coefficients: NDArray[np.float64] = operation.coefficients
         if coefficients.ndim > 1:
             coefficients = self.graph.layouts[position].pack(coefficients)
-        scale = 2.0**self.plan.scale
         level = x.level - polynomial_depth(len(coefficients) - 1)
+        scale = self.working_scale(max(level, 0))
         series = ckks_ir.Polynomial(x.position, coefficients, scale, label(operation))
         return self.emit(series, level, scale)
+
+    def bootstrap(self, operation: tensor_ir.Bootstrap) -> _Value:
+        how, degree = self.parameters.bootstrapping, operation.coefficients.shape[1] - 1
+        if how is None:
+            raise InvalidProgram("lower: the parameters are not made for bootstraps")
+        x = self.rescaled(operation.operand)
+        level = result_level(self.parameters, how, degree)
+        series = ckks_ir.Bootstrap(x.position, operation.coefficients, label(operation))
+        return self.emit(series, level, self.working_scale(level) ** 2)
 
     def output(self, output: tensor_ir.Output) -> None:
         x = self.rescaled(output.operand)
@@ -218,7 +241,15 @@ class _Writer:
         return x
 
 
-def label(operation: tensor_ir.Linear | tensor_ir.Multiply | tensor_ir.Polynomial) -> str:
+def _longest_series(graph: LaidOutGraph) -> int:
+    """Return the degree of the longest Fourier series: its result is the lowest."""
+    series = (x for x in graph.graph.operations if isinstance(x, tensor_ir.Bootstrap))
+    return max((x.coefficients.shape[1] - 1 for x in series), default=0)
+
+
+def label(
+    operation: tensor_ir.Linear | tensor_ir.Multiply | tensor_ir.Polynomial | tensor_ir.Bootstrap,
+) -> str:
     """Return the ONNX nodes of an operation, for reports."""
     names = operation.origin
     return " + ".join(names[:3]) + (f" + {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,7 +11,7 @@ Approximation Error" (CT-RSA 2022), for RNS key switching.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import sqrt
+from math import prod, sqrt
 from typing import Final
 
 import numpy as np
@@ -50,11 +50,16 @@ def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.fl
     coefficient, is a polynomial with a peak where the slot's root of unity is near 1: the first
     slots get many times the error of the others, unless the special prime is larger by some bits.
     """
-    degree = parameters.ring_degree
-    ratio = sum((prime / parameters.special_prime) ** 2 for prime in parameters.primes[: level + 1])
+    degree, special = parameters.ring_degree, prod(parameters.special_primes)
+    ratio = sum((prime / special) ** 2 for prime in parameters.primes[: level + 1])
     products = ratio * ERROR_DEVIATION**2 * (degree * ROUNDING_VARIANCE + _peaks(degree))
     rounding = ROUNDING_VARIANCE * (1 + SECRET_VARIANCE * degree)
     return np.asarray(np.sqrt(degree / 2 * (products + rounding)), np.float64)
+
+
+def bootstrapping(parameters: EncryptionParameters) -> float:
+    """Error of a functional bootstrap, as one of its argument, whose range has width 1."""
+    return float(2.0e-4 * 2.0**33 / parameters.primes[-1])
 
 
 @lru_cache(maxsize=8)

@@ -150,7 +150,7 @@ class _Search:
         try:
             primes = self.primes(ring_degree, chain.bits(limit))
             parameters = EncryptionParameters(
-                ring_degree, tuple(primes[:-1]), primes[-1], self.target.security
+                ring_degree, tuple(primes[:-1]), tuple(primes[-1:]), self.target.security
             )
             lowered = lower(self.graph, parameters, chain.plan)
             magnitudes = [self.magnitudes[source] for source in lowered.sources]
@@ -200,7 +200,7 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
 def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | None:
     """Return the shortest chain for the plan, or None where its first prime would be too large."""
     nominal = EncryptionParameters(
-        4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * longest), 2**LARGEST_PRIME_BITS, 0
+        4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * longest), (2**LARGEST_PRIME_BITS,), 0
     )
     program = lower(skeleton, nominal, plan).program
     types = infer_types(program)

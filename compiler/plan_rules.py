@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from hec.compiler import ckks_ir
+from hec.compiler.bootstrapping import DEGREES
 from hec.compiler.checked_json import damaged
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, Instruction, Program
 from hec.compiler.errors import InvalidProgram, fail
@@ -63,7 +64,7 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
 def check_parameters(parameters: EncryptionParameters, place: str) -> None:
     """Raise `CompileError` unless the parameters are well formed, and secure as they claim."""
     degree = parameters.ring_degree
-    primes = (*parameters.primes, parameters.special_prime)
+    primes = (*parameters.primes, *parameters.special_primes)
     _require(degree in RING_DEGREES, f"the ring degree is {degree}", place)
     _require(2 <= len(primes) <= MAX_PRIMES, f"there are {len(primes)} primes", place)
     _require(len(set(primes)) == len(primes), "a prime occurs twice", place)
@@ -152,6 +153,10 @@ def _check_instruction(instruction: Instruction, program: Program, place: str) -
         case ckks_ir.Polynomial():
             _check_scale(instruction.scale, place)
             _check_coefficients(instruction.coefficients.shape, slots, place)
+        case ckks_ir.Bootstrap():
+            shape = instruction.coefficients.shape
+            fits = len(shape) == 2 and shape[0] == 2 and shape[1] - 1 in DEGREES
+            _require(fits, "the coefficients of a bootstrap have the wrong shape", place)
         case ckks_ir.AddPlain():
             shape = instruction.values.shape
             _require(len(shape) == 2 and shape[1] == slots, "a vector has no slots", place)

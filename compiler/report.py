@@ -143,7 +143,7 @@ def key_bytes(client: ClientPart) -> int:
     """
     parameters, keys = client.parameters, client.keys
     count = len(keys.rotations) + keys.relinearization
-    chain = (*parameters.primes, parameters.special_prime)
+    chain = (*parameters.primes, *parameters.special_primes)
     return count * len(parameters.primes) * _stored_bytes(chain, parameters.ring_degree)
 
 
@@ -172,7 +172,7 @@ def _parameters(chosen: EncryptionParameters) -> ParametersReport:
     return ParametersReport(
         chosen.ring_degree,
         tuple(log2(prime) for prime in chosen.primes),
-        log2(chosen.special_prime),
+        sum(map(log2, chosen.special_primes)),
         chosen.modulus_bits,
         max_modulus_bits(chosen.ring_degree, chosen.security),
         chosen.security,

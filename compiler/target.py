@@ -21,4 +21,5 @@ class Target:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # fixes dynamic axes
     input_range: tuple[float, float] = (-1.0, 1.0)  # assumed when there is no calibration data
     range_margin: float = 1.1  # calibrated intervals are widened by this factor
+    max_ram: float | None = None  # bytes that the server may hold; None: what this machine has free
     max_input_ciphertexts: int = 4  # the client may send this many to spare the server rotations

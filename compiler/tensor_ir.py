@@ -55,6 +55,7 @@ class Fit:
     interval: tuple[float, float]  # where the polynomial was fitted
     observed: tuple[float, float]  # where calibration samples fell
     error: float  # root mean square over the calibration samples, in units of the activation
+    tail: float | None = None  # probability that an element of another sample lies outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,21 @@ class Polynomial:
     fit: Fit | None = None
 
 
-TensorOperation: TypeAlias = Input | Linear | Multiply | Activation | Polynomial
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """2 Re(sum_j c_j exp(i pi j x)) on every element, and ciphertexts that are fresh again.
+
+    Meant for x in [-1/2, 1/2); with the series of the identity it only refreshes.
+    """
+
+    operand: int
+    coefficients: Array  # (2, degree + 1): real and imaginary parts of c_j
+    shape: Shape
+    origin: Origin = ()
+    fit: Fit | None = None
+
+
+TensorOperation: TypeAlias = Input | Linear | Multiply | Activation | Polynomial | Bootstrap
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,7 @@ def operands(operation: TensorOperation) -> tuple[int, ...]:
             return operation.operands
         case Multiply():
             return (operation.left, operation.right)
-        case Activation() | Polynomial():
+        case Activation() | Polynomial() | Bootstrap():
             return (operation.operand,)
         case _:
             assert_never(operation)
@@ -181,6 +196,9 @@ def _check_shapes(
         case Polynomial():
             rest = operation.coefficients.shape[1:]
             good = sizes == [count] and rest in ((), (count,))
+        case Bootstrap():
+            parts, terms = operation.coefficients.shape
+            good = sizes == [count] and parts == 2 and terms >= 2
         case _:
             assert_never(operation)
     if not good:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler.ckks_ir import (
+    Bootstrapping,
     DiagonalMatrix,
     EncryptionParameters,
     Instruction,
@@ -44,7 +45,9 @@ _KINDS: Final = {kind.__name__: kind for kind in get_args(Instruction)}
 _STRING: Final = r'"(?:[^"\\]|\\.)*"'
 _LINE: Final = re.compile(rf"%\d+ = (\w+)((?: %\d+)*)(?: {{(.*?)}})?(?: ({_STRING}))? : .*")
 _HEADER: Final = re.compile(
-    r"parameters: ring degree (\d+), primes ([\d ]+), special prime (\d+), security (\d+)"
+    r"parameters: ring degree (\d+), primes ([\d ]+), special primes ([\d ]+),"
+    r" security (\d+), digits (\d+)"
+    r"(?:, bootstraps (\d+) slots, levels (\d+) (\d+), baby steps (\d+) (\d+))?"
 )
 
 
@@ -82,10 +85,16 @@ def parse_program(text: str, payloads: Sequence[Payload]) -> Program:
 
 def _header(parameters: EncryptionParameters) -> str:
     primes = " ".join(str(prime) for prime in parameters.primes)
-    return (
+    special = " ".join(str(prime) for prime in parameters.special_primes)
+    line = (
         f"parameters: ring degree {parameters.ring_degree}, primes {primes},"
-        f" special prime {parameters.special_prime}, security {parameters.security}"
+        f" special primes {special}, security {parameters.security}, digits {parameters.digits}"
     )
+    how = parameters.bootstrapping
+    if how is None:
+        return line
+    levels, steps = (" ".join(map(str, pair)) for pair in (how.levels, how.baby_steps))
+    return f"{line}, bootstraps {how.slots} slots, levels {levels}, baby steps {steps}"
 
 
 def _type(value: ValueType) -> str:
@@ -163,9 +172,14 @@ def _parse_header(line: str) -> EncryptionParameters:
     found = _HEADER.fullmatch(line)
     if found is None:
         raise InvalidProgram(f"line 1 is no list of parameters: {line}")
-    degree, primes, special, security = found.groups()
+    degree, primes, special, security, digits, *refresh = found.groups()
+    bootstrapping = None
+    if refresh[0]:
+        slots, *pairs = map(int, refresh)
+        bootstrapping = Bootstrapping((pairs[0], pairs[1]), (pairs[2], pairs[3]), slots)
     chain = tuple(int(prime) for prime in primes.split())
-    return EncryptionParameters(int(degree), chain, int(special), int(security))
+    keys = tuple(int(prime) for prime in special.split())
+    return EncryptionParameters(int(degree), chain, keys, int(security), int(digits), bootstrapping)
 
 
 def _parse_line(number: int, line: str, table: Sequence[Payload]) -> Instruction:

@@ -11,9 +11,11 @@ from math import ceil, isclose, log2
 
 from typing_extensions import assert_never
 
+from hec.compiler.bootstrapping import input_level, level_scales, result_level
 from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
+    Bootstrap,
     EncryptionParameters,
     Input,
     Instruction,
@@ -96,6 +98,8 @@ def _rule(
             x = types[instruction.operand]
             depth = polynomial_depth(len(instruction.coefficients) - 1)
             return ValueType(x.level - depth, instruction.scale, x.blocks)
+        case Bootstrap():
+            return _bootstrap(instruction, types[instruction.operand], parameters, place)
         case Rescale():
             x = types[instruction.operand]
             _require(x.level > 0, place, "level 0 has no prime to drop")
@@ -117,6 +121,21 @@ def _linear(
     _require(matrix.in_blocks == x.blocks, place, "the matrix takes another number of ciphertexts")
     _require(matrix.slots == parameters.slots, place, "the matrix is for another ring degree")
     return ValueType(x.level, x.scale * instruction.plain_scale, matrix.out_blocks)
+
+
+def _bootstrap(
+    instruction: Bootstrap, x: ValueType, parameters: EncryptionParameters, place: str
+) -> ValueType:
+    how, degree = parameters.bootstrapping, instruction.coefficients.shape[1] - 1
+    if how is None:
+        raise InvalidProgram(f"{place}: the parameters are not made for bootstraps")
+    _require(x.level >= input_level(how), place, f"level {x.level} has no room for SlotsToCoeffs")
+    scales = level_scales(parameters.primes)
+    equal = isclose(x.scale, scales[x.level], rel_tol=SCALE_TOLERANCE)
+    _require(equal, place, f"scale {x.scale:.12g} is not that of level {x.level}")
+    level = result_level(parameters, how, degree)
+    _require(level > input_level(how), place, f"no level is left after a series of degree {degree}")
+    return ValueType(level, scales[level] ** 2, x.blocks)
 
 
 def _same(x: ValueType, y: ValueType, place: str) -> ValueType:

@@ -7,6 +7,7 @@ from typing_extensions import assert_never
 
 from hec.compiler.tensor_ir import (
     Activation,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -41,6 +42,9 @@ def _text(operation: TensorOperation) -> str:
             return f"{operation.function} of %{operation.operand}"
         case Polynomial():
             return f"polynomial(%{operation.operand}, {_coefficients(operation)})"
+        case Bootstrap():
+            degree = operation.coefficients.shape[1] - 1
+            return f"bootstrap(%{operation.operand}, Fourier series, degree {degree})"
         case _:
             assert_never(operation)
 

@@ -11,6 +11,7 @@ from hec.compiler.calibration import Calibration, Range
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -49,7 +50,10 @@ def fold_scales(graph: TensorGraph, target: Target, calibration: Calibration) ->
         wish = wanted.get(position, free)
         factor, divided = _normalized(operation, wish, factors, ranges[position], calibration)
         factors.append(factor)
-        if isinstance(divided, Polynomial | Activation) and factors[divided.operand] != 1.0:
+        if (
+            isinstance(divided, Polynomial | Activation | Bootstrap)
+            and factors[divided.operand] != 1.0
+        ):
             restored = _restored(divided, factors[divided.operand], rebuilt)
             rebuilt.positions[position] = rebuilt.add(replace(divided, operand=restored))
         else:
@@ -65,7 +69,7 @@ def _wanted_factors(graph: TensorGraph) -> dict[int, float]:
     wanted: dict[int, float] = {}
     for position in reversed(range(len(graph.operations))):
         operation = graph.operations[position]
-        if isinstance(operation, Polynomial | Activation):
+        if isinstance(operation, Polynomial | Activation | Bootstrap):
             wanted[operation.operand] = 1.0
         elif isinstance(operation, Linear) and (factor := uniform_factor(operation)) is not None:
             source = operation.operands[0]
@@ -90,7 +94,9 @@ def _scaled_source(
     return operation.operands[0], factor if wanted is None else wanted
 
 
-def _restored(operation: Polynomial | Activation, factor: float, rebuilt: Rebuilt) -> int:
+def _restored(
+    operation: Polynomial | Activation | Bootstrap, factor: float, rebuilt: Rebuilt
+) -> int:
     """Return a layer that undoes the factor of a product, which no matrix could take."""
     matrix = diagonal_matrix(np.full(size(operation), factor))
     bias = np.zeros(size(operation))
@@ -117,7 +123,7 @@ def _normalized(
             return factor, replace(operation, matrices=matrices, bias=operation.bias / factor)
         case Multiply():
             return factors[operation.left] * factors[operation.right], operation
-        case Polynomial():
+        case Polynomial() | Bootstrap():
             return factor, replace(operation, coefficients=operation.coefficients / factor)
         case Activation():
             return 1.0, operation

@@ -13,6 +13,7 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -101,7 +102,7 @@ def _operation(chain: Chain, base: int, old: TensorOperation) -> TensorOperation
 def _chain(position: int, operation: TensorOperation, chains: list[Chain]) -> Chain:
     itself = Chain(position, np.repeat([[0.0], [1.0]], size(operation), axis=1))
     match operation:
-        case Input() | Activation():
+        case Input() | Activation() | Bootstrap():
             return itself
         case Linear():
             chain = _affine(operation, [chains[operand] for operand in operation.operands])

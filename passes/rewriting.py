@@ -9,6 +9,7 @@ from typing_extensions import assert_never
 
 from hec.compiler.tensor_ir import (
     Activation,
+    Bootstrap,
     Input,
     Linear,
     Multiply,
@@ -53,7 +54,7 @@ def with_operands(operation: TensorOperation, rename: Callable[[int], int]) -> T
         case Multiply():
             left, right = rename(operation.left), rename(operation.right)
             return replace(operation, left=left, right=right)
-        case Activation() | Polynomial():
+        case Activation() | Polynomial() | Bootstrap():
             return replace(operation, operand=rename(operation.operand))
         case _:
             assert_never(operation)

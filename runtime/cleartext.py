@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hec.compiler.bootstrapping import level_scales, result_level
 from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.errors import InvalidProgram
+from hec.compiler.fourier import series
 
 Array = NDArray[np.float64]
 
@@ -58,6 +61,15 @@ class Cleartext:
     def multiply(self, x: Slots, y: Slots) -> Slots:
         """Multiply slotwise."""
         return Slots(x.values * y.values, x.level, x.scale * y.scale)
+
+    def bootstrap(self, x: Slots, coefficients: Array) -> Slots:
+        """Evaluate the series, and raise the level."""
+        how, degree = self.parameters.bootstrapping, coefficients.shape[1] - 1
+        if how is None:
+            raise InvalidProgram("the parameters are not made for bootstraps")
+        level = result_level(self.parameters, how, degree)
+        scale = level_scales(self.parameters.primes)[level] ** 2
+        return Slots(series(coefficients, x.values), level, scale)
 
     def rescale(self, x: Slots) -> Slots:
         """Drop a level."""

@@ -14,10 +14,11 @@ from typing import Generic
 from typing_extensions import assert_never
 
 from hec.compiler import kernels
-from hec.compiler.backend import Backend, Ciphertext, Plaintext
+from hec.compiler.backend import Backend, Ciphertext, Plaintext, Refreshes
 from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
+    Bootstrap,
     Input,
     LinearTransform,
     ModSwitch,
@@ -29,6 +30,7 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.kernels import ConstantCache
 from hec.compiler.typing_rules import infer_types, operands
 from hec.runtime.input_checks import check_names
@@ -139,6 +141,11 @@ def _step(
             return [backend.multiply(left, right) for left, right in couples]
         case Polynomial():
             return _polynomial(prepared, position, instruction, values[instruction.operand])
+        case Bootstrap():
+            if not isinstance(backend, Refreshes):
+                raise InvalidProgram("this backend cannot refresh ciphertexts")
+            x, series = values[instruction.operand], instruction.coefficients
+            return [backend.bootstrap(block, series) for block in x]
         case Rescale():
             return [backend.rescale(block) for block in values[instruction.operand]]
         case ModSwitch():

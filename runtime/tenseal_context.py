@@ -114,7 +114,7 @@ def _make_context(parameters: EncryptionParameters, insecure: bool) -> seal.SEAL
     levels = seal.SEC_LEVEL_TYPE
     security = {128: levels.TC128, 192: levels.TC192, 256: levels.TC256}
     try:
-        chain = [seal.Modulus(p) for p in (*parameters.primes, parameters.special_prime)]
+        chain = [seal.Modulus(p) for p in (*parameters.primes, *parameters.special_primes)]
         description = seal.EncryptionParameters(seal.SCHEME_TYPE.CKKS)
         description.set_poly_modulus_degree(parameters.ring_degree)
         description.set_coeff_modulus(chain)

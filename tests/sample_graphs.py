@@ -57,7 +57,7 @@ SHAPES: tuple[tuple[int, ...], ...] = (
 def nominal(slots: int, levels: int, bits: int, first: int = 60) -> EncryptionParameters:
     """Return parameters of odd primes-to-be a little below 2**bits; for the clear only."""
     primes = (2**first - 93, *(2**bits - 1 - 64 * (i + 1) for i in range(levels)))
-    return EncryptionParameters(2 * slots, primes, 2**60 - 1, 128)
+    return EncryptionParameters(2 * slots, primes, (2**60 - 1,), 128)
 
 
 def sparse(

@@ -21,11 +21,11 @@ Array = NDArray[np.float64]
 
 # Primes that seal.CoeffModulus.Create gives for (36, 28, 44) and (38, 4 x 28, 60) bits. A special
 # prime no larger than the others would leave key-switching errors of 1e-3 in slots 0 to 2.
-SMALL = EncryptionParameters(4096, (68719403009, 268369921), 17592186028033, 128)
+SMALL = EncryptionParameters(4096, (68719403009, 268369921), (17592186028033,), 128)
 DEEP = EncryptionParameters(
-    8192, (274877562881, 268189697, 268238849, 268271617, 268369921), 1152921504606830593, 128
+    8192, (274877562881, 268189697, 268238849, 268271617, 268369921), (1152921504606830593,), 128
 )
-TINY = EncryptionParameters(32, DEEP.primes, DEEP.special_prime, 128)  # in the clear only
+TINY = EncryptionParameters(32, DEEP.primes, DEEP.special_primes, 128)  # in the clear only
 SCALE = 2.0**28
 
 

@@ -43,6 +43,8 @@ RUNTIME_MAY_IMPORT = frozenset(
         "noise",
         "schedule",
         "key_manifest",
+        "bootstrapping",
+        "fourier",
         "archive",
         "plan",
         "plan_parts",

@@ -94,7 +94,7 @@ def test_another_plan_is_named() -> None:
 
 
 def test_other_parameters_are_refused() -> None:
-    parameters = replace(PART.parameters, special_prime=97)
+    parameters = replace(PART.parameters, special_primes=(97,))
     data = container.pack("encrypted input", replace(PART, parameters=parameters), BLOBS)
     assert "its encryption parameters are not those of its plan" in message(data)
 

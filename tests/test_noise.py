@@ -73,12 +73,12 @@ def test_key_switching_multiplies_digits_by_errors(
     for prime in primes[: level + 1]:
         digit = prime * random.uniform(0, 1, (TRIES, N))
         error = error + times(digit, random.normal(0, 3.2, (TRIES, N))) / special
-    parameters = EncryptionParameters(N, primes, special, 128)
+    parameters = EncryptionParameters(N, primes, (special,), 128)
     assert_deviation(error, noise.key_switching(parameters, level))
 
 
 def test_the_first_slots_get_most_of_a_key_switch() -> None:
-    parameters = EncryptionParameters(N, (2**22,), 2**22, 128)
+    parameters = EncryptionParameters(N, (2**22,), (2**22,), 128)
     error = noise.key_switching(parameters, 0)
     assert error.shape == (N // 2,)
     assert error.argmax() == 0

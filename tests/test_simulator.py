@@ -81,7 +81,7 @@ def test_errors_are_those_of_the_forecast(seed: int) -> None:
 
 
 def test_a_value_that_the_modulus_cannot_hold_is_counted() -> None:
-    parameters = EncryptionParameters(8, (2**30, 2**20), 2**40, 128)
+    parameters = EncryptionParameters(8, (2**30, 2**20), (2**40,), 128)
     backend = Simulator(parameters)
     x = Slots(np.array([[1.0, -3.0, 0.5, 5.0]]), 1, 2.0**28)
     assert backend.overflows == 0
@@ -96,7 +96,7 @@ def test_a_value_that_the_modulus_cannot_hold_is_counted() -> None:
 
 
 def test_a_sample_that_overflows_is_lost_and_the_others_are_not() -> None:
-    parameters = EncryptionParameters(8, (2**30, 2**20), 2**40, 128)
+    parameters = EncryptionParameters(8, (2**30, 2**20), (2**40,), 128)
     x = Slots(np.array([[1.0, -1.0, 0.5, 1.5], [1.0, -3.0, 0.5, 0.0]]), 1, 2.0**28)
     found = Simulator(parameters).mod_switch(x, 0)
     np.testing.assert_array_equal(found.values[0], x.values[0])
@@ -105,7 +105,7 @@ def test_a_sample_that_overflows_is_lost_and_the_others_are_not() -> None:
 
 
 def test_the_product_of_a_matrix_may_overflow() -> None:
-    parameters = EncryptionParameters(32, (2**30,), 2**40, 128)
+    parameters = EncryptionParameters(32, (2**30,), (2**40,), 128)
     backend = Simulator(parameters)
     matrix = diagonals(1, 16, (1, 1), (0,))
     kernel = backend.linear_kernel(LinearTransform(0, matrix, 1, 0, 2.0**15), 0)

@@ -262,7 +262,7 @@ def test_a_secret_key_of_another_ring_is_refused() -> None:
 
 
 def test_the_security_check_is_on() -> None:
-    insecure = EncryptionParameters(4096, DEEP.primes, DEEP.special_prime, 128)
+    insecure = EncryptionParameters(4096, DEEP.primes, DEEP.special_primes, 128)
     with pytest.raises(CompileError) as caught:
         TensealContext(insecure)
     assert str(caught.value) == (
@@ -277,11 +277,11 @@ def test_the_security_check_is_on() -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        EncryptionParameters(4096, (15, 17), 19, 128),
-        EncryptionParameters(4096, (2**62, 3), 5, 128),
-        EncryptionParameters(4095, SMALL.primes, SMALL.special_prime, 128),
-        EncryptionParameters(4096, SMALL.primes, SMALL.special_prime, 64),
-        EncryptionParameters(4096, (), SMALL.special_prime, 128),
+        EncryptionParameters(4096, (15, 17), (19,), 128),
+        EncryptionParameters(4096, (2**62, 3), (5,), 128),
+        EncryptionParameters(4095, SMALL.primes, SMALL.special_primes, 128),
+        EncryptionParameters(4096, SMALL.primes, SMALL.special_primes, 64),
+        EncryptionParameters(4096, (), SMALL.special_primes, 128),
     ],
 )
 def test_absurd_parameters_are_refused(parameters: EncryptionParameters) -> None:

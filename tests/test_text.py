@@ -16,7 +16,7 @@ from sample_plans import SMALL, TINY, deep_program, first_slots, linear_program
 
 TEXT = """\
 parameters: ring degree 32, primes 274877562881 268189697 268238849 268271617 268369921, \
-special prime 1152921504606830593, security 128
+special primes 1152921504606830593, security 128, digits 0
 %0 = input {layout: #0 12 elements 32381e, level: 1, scale: #1 2^28.00, divisor: #2 2} "image" : \
 level 1, scale 2^28.00, 2 ciphertexts
 """

@@ -1,0 +1,81 @@
+"""Fourier series of half a period: fit them to functions, and evaluate them.
+
+A bootstrap evaluates 2 Re(sum_j c_j exp(i pi j x)), of period 2, for x that lie in [-1/2, 1/2). On
+the other half of the period the series may be anything: such an extension has no Gibbs ringing. It
+is held near the function a little beyond the ends, and bounded elsewhere, so that a value that
+falls outside is inexact but not lost.
+
+Source: algorithms.md, 12; ePrint 2026/367; D. Huybrechs, "On the Fourier Extension of Nonperiodic
+Functions", SIAM J. Numer. Anal. 47 (2010), for the extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from hec.compiler.approximation import Density
+from hec.compiler.tensor_ir import Array
+
+GRID: Final = 1025  # points of the uniform floor
+REACH: Final = 0.6  # the floor spans [-REACH, REACH], beyond the half period that is meant
+FLOOR: Final = 1e-3  # weight of the floor, samples having 1
+RIDGE: Final = 1e-6  # of the coefficients: bounds them, and with them noise and the other half
+
+
+def grid() -> Array:
+    """Return the points at which `fit` wants the function, (GRID,)."""
+    return np.linspace(-REACH, REACH, GRID)
+
+
+def fit(values: Array, density: Density | None, degree: int) -> Array:
+    """Return the (2, degree + 1) coefficients of the regularised least-squares fit.
+
+    `values` holds the function at `grid()`. The samples of `density` lie in x = t / 2, t in
+    [-1, 1]; without it the fit is unweighted.
+    """
+    x, wanted, weight = grid(), values, np.full(GRID, 1.0 / GRID)
+    if density is not None:
+        x = np.concatenate((density.t / 2, x))
+        wanted = np.concatenate((density.wanted, wanted))
+        weight = np.concatenate((density.weight, FLOOR * weight))
+    root = np.sqrt(weight)
+    terms = 2 * degree + 1
+    matrix = np.vstack((_basis(x, degree) * root[:, None], np.sqrt(RIDGE) * np.eye(terms)))
+    right = np.concatenate((wanted * root, np.zeros(terms)))
+    solution = np.linalg.lstsq(matrix, right)[0]
+    imaginary = np.concatenate(([0.0], solution[degree + 1 :]))
+    return np.stack((solution[: degree + 1], imaginary))
+
+
+def fitted(function: Callable[[Array], Array], degree: int) -> Array:
+    """Return the coefficients of the unweighted fit of `function`."""
+    return fit(function(grid()), None, degree)
+
+
+def series(coefficients: Array, x: Array) -> Array:
+    """Return 2 Re(sum_j c_j exp(i pi j x)) at `x`, any shape, by Clenshaw's recurrence."""
+    real, imaginary = coefficients
+    twice = 2 * np.cos(np.pi * x)
+    even = [np.zeros_like(x), np.zeros_like(x)]
+    odd = [np.zeros_like(x), np.zeros_like(x)]
+    for a, b in zip(real[:0:-1], imaginary[:0:-1], strict=True):
+        even = [a + twice * even[0] - even[1], even[0]]
+        odd = [b + twice * odd[0] - odd[1], odd[0]]
+    cosine = real[0] + twice / 2 * even[0] - even[1]
+    return np.asarray(2 * (cosine - np.sin(np.pi * x) * odd[0]), np.float64)
+
+
+def slope(coefficients: Array, x: Array) -> Array:
+    """Return the derivative of the series at `x`, any shape."""
+    order = np.pi * np.arange(coefficients.shape[1])
+    real, imaginary = coefficients
+    return series(np.stack((-order * imaginary, order * real)), x)
+
+
+def _basis(x: Array, degree: int) -> Array:
+    """Return (points, 2 degree + 1): what each real, then each imaginary part adds."""
+    angles = np.pi * x[:, None] * np.arange(degree + 1)
+    return np.concatenate((2 * np.cos(angles), -2 * np.sin(angles[:, 1:])), axis=1)
