@@ -39,6 +39,7 @@ class Model:
     samples: Callable[[Path], Samples]
     inputs: str  # what `samples` gives, in words
     activations: Literal["exact", "fitted"]  # exact: squares and polynomials of the network itself
+    deep: bool = False  # too deep without bootstraps: bench/deep.py
 
 
 def data_folder(option: Path | None) -> Path:
@@ -102,12 +103,37 @@ def mnist(prepare: Callable[[Images], Images]) -> Callable[[Path], Samples]:
     return lambda folder: _mnist(folder, prepare)
 
 
-def cifar10(folder: Path) -> Samples:
-    """Return CIFAR-10 (the first 2,000 test images) with pixels in [0, 1]."""
-    train = _cifar_file(folder / "cifar10/train/train-00.webp")[:CALIBRATION_SAMPLES]
-    test = [_cifar_file(folder / f"cifar10/test/test-0{i}.webp") for i in range(2)]
-    labels = np.load(folder / "cifar10/test-labels.npy")[: sum(map(len, test))]
-    return Samples(train, np.concatenate(test), labels.astype(np.int64))
+def cifar10(prepare: Callable[[Images], Images]) -> Callable[[Path], Samples]:
+    """Return a loader of CIFAR-10, the first 2,000 test images.
+
+    `prepare` turns pixels in [0, 1], (samples, 3, 32, 32), into the network's input.
+    """
+
+    def load(folder: Path) -> Samples:
+        train = _cifar_file(folder / "cifar10/train/train-00.webp")[:CALIBRATION_SAMPLES]
+        test = [_cifar_file(folder / f"cifar10/test/test-0{i}.webp") for i in range(2)]
+        labels = np.load(folder / "cifar10/test-labels.npy")[: sum(map(len, test))]
+        return Samples(prepare(train), prepare(np.concatenate(test)), labels.astype(np.int64))
+
+    return load
+
+
+def _standardized(images: Images) -> Images:
+    """Subtract ImageNet's mean and divide by its standard deviation, channel by channel."""
+    mean = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
+    deviation = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
+    return (images - mean) / deviation
+
+
+def _cifar_standardized(images: Images) -> Images:
+    """Subtract CIFAR-10's own mean and divide by its standard deviation."""
+    mean = np.array([0.4914, 0.4822, 0.4465], np.float32).reshape(1, 3, 1, 1)
+    deviation = np.array([0.2023, 0.1994, 0.2010], np.float32).reshape(1, 3, 1, 1)
+    return (images - mean) / deviation
+
+
+def _raw_channels_last(images: Images) -> Images:
+    return np.ascontiguousarray((images * 255).round().transpose(0, 2, 3, 1))
 
 
 def _cifar_file(path: Path) -> Images:
@@ -142,6 +168,7 @@ def standard_normal(features: int) -> Callable[[Path], Samples]:
 
 MNIST_RAW, MNIST_NORMAL = "MNIST, x/255", "MNIST, (x/255 - .1307)/.3081"
 MNIST_BILINEAR = "MNIST, bilinear to 32x32 (PIL), x/255"
+CIFAR_IMAGENET = "CIFAR-10, ImageNet's mean and deviation"
 
 MODELS: tuple[Model, ...] = (
     Model("mlp", "bench/mlp.onnx", mnist(_normalized), MNIST_NORMAL, "exact"),
@@ -223,17 +250,52 @@ MODELS: tuple[Model, ...] = (
     Model(
         "delphi-minionn",
         "delphi-minionn-7-approx.folded.onnx",
-        cifar10,
+        cifar10(_plain),
         "CIFAR-10, x/255",
         "exact",
+    ),
+    *(
+        Model(name, path, cifar10(prepare), inputs, "fitted", deep=True)
+        for name, path, prepare, inputs in (
+            ("resnet20", "akamaster-resnet20.folded.onnx", _standardized, CIFAR_IMAGENET),
+            ("resnet20-bn", "akamaster-resnet20.bn.onnx", _standardized, CIFAR_IMAGENET),
+            ("resnet20-dynamo", "akamaster-resnet20.dynamo.onnx", _standardized, CIFAR_IMAGENET),
+            (
+                "ace-resnet20",
+                "third_party/cifar10/ace-resnet20.onnx",
+                _standardized,
+                CIFAR_IMAGENET,
+            ),
+            (
+                "resnet20-silu",
+                "dacapo-resnet20-silu.folded.onnx",
+                _standardized,
+                CIFAR_IMAGENET,
+            ),
+            ("resnet32", "akamaster-resnet32.folded.onnx", _standardized, CIFAR_IMAGENET),
+            ("resnet56", "akamaster-resnet56.folded.onnx", _standardized, CIFAR_IMAGENET),
+            ("resnet8", "mlcommons-resnet8.onnx", _raw_channels_last, "CIFAR-10, 0..255, NHWC"),
+            (
+                "resnet-2b",
+                "third_party/cifar10/vnn-resnet-2b.onnx",
+                _cifar_standardized,
+                "CIFAR-10, its own mean and deviation",
+            ),
+            ("minionn-relu", "delphi-minionn-relu.folded.onnx", _plain, "CIFAR-10, x/255"),
+        )
     ),
 )
 
 
-def select(names: list[str]) -> list[Model]:
-    """Return the models of these names, all without names; leave with a message if one is not."""
+def select(names: list[str], deep: bool = False) -> list[Model]:
+    """Return the models of these names; without names all that are deep, or all that are not.
+
+    Leave with a message if there is no such model.
+    """
     known = {model.name: model for model in MODELS}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"no such model: {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names] if names else list(MODELS)
+    if names:
+        return [known[name] for name in names]
+    return [model for model in MODELS if model.deep == deep]

@@ -127,14 +127,22 @@ def _markdown(tables: Mapping[str, Sequence[Column]], rows: Sequence[Row]) -> st
 
 def _circumstances() -> list[str]:
     command = " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *_shareable(sys.argv[1:])])
-    packages = ("numpy", "onnxruntime", "tenseal")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    packages = ("numpy", "onnxruntime", "tenseal", "openfhe")
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages if _version(name))
     return [
         f"command: `{command}`",
         f"machine: {_processor()}, {os.cpu_count()} cores, {_memory() / 1e9:.0f} GB",
         f"software: Python {platform.python_version()}, {versions}",
         f"date: {datetime.date.today().isoformat()}",
     ]
+
+
+def _version(package: str) -> str:
+    """Return the version of an installed package, or nothing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _shareable(arguments: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from hec.compiler.agreement import Error, agreement, classes, error, root_mean_s
 from hec.compiler.clear_model import ClearModel
 from hec.compiler.encrypted_check import EncryptedCheck, Progress, run_encrypted
 from hec.compiler.errors import fail
+from hec.compiler.forecast import bootstrap_count
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanOutput
 
@@ -36,6 +37,15 @@ class OutputCheck:
 
 
 @dataclass(frozen=True)
+class BootstrapCheck:
+    """What entered bootstraps in the simulator, over all samples."""
+
+    count: int  # of one prediction
+    outside: int  # slot values beyond the interval, copies of an element included
+    wrapped: int  # samples with a value so far beyond it that it is lost
+
+
+@dataclass(frozen=True)
 class Check:
     """How far a plan's predictions are from its network's."""
 
@@ -47,11 +57,14 @@ class Check:
     model_accuracy: float | None  # of the network itself
     outputs: tuple[OutputCheck, ...]
     encrypted: EncryptedCheck | None
+    bootstraps: BootstrapCheck | None = None  # None: the plan refreshes nothing
 
     @property
     def passed(self) -> bool:
-        """Whether nothing overflowed and real ciphertexts kept the promise."""
-        return self.overflows == 0 and (self.encrypted is None or self.encrypted.kept)
+        """Whether no value was lost, and real ciphertexts kept the promise."""
+        wrapped = self.bootstraps is not None and self.bootstraps.wrapped > 0
+        kept = self.encrypted is None or self.encrypted.kept
+        return self.overflows == 0 and not wrapped and kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +114,13 @@ def check(
             for o in plan.client.outputs
         ),
         real,
+        _bootstraps(plan, noisy.outside, noisy.wrapped),
     )
+
+
+def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None:
+    count = bootstrap_count(plan.server.program)
+    return BootstrapCheck(count, outside, wrapped) if count else None
 
 
 def _output(

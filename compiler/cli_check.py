@@ -12,7 +12,7 @@ from hec.compiler.cli_errors import CHECK_FAILED
 from hec.compiler.cli_terminal import duration, progress, share, show_facts, show_json, size
 
 if TYPE_CHECKING:
-    from hec.compiler.check import Check, OutputCheck
+    from hec.compiler.check import BootstrapCheck, Check, OutputCheck
     from hec.compiler.encrypted_check import EncryptedCheck
 
 
@@ -30,8 +30,9 @@ def check(
 ) -> None:
     """Compare a plan's predictions with its network's.
 
-    All samples are predicted in the simulator. A check fails if values overflow, or if real
-    ciphertexts do not keep the precision that the plan promises; the exit code is 1 then.
+    All samples are predicted in the simulator. A check fails if values overflow or wrap around in
+    a bootstrap, or if real ciphertexts do not keep the precision that the plan promises; the exit
+    code is 1 then.
 
     \b
     Example:
@@ -85,10 +86,22 @@ def _facts(found: Check) -> list[tuple[str, str]]:
         outside = f"{share(found.outside)} of the samples leave the calibrated interval"
     facts.append(("range", outside))
     facts.append(("overflows", f"{found.overflows} values" if found.overflows else "none"))
+    if found.bootstraps is not None:
+        facts += _bootstrap_facts(found.bootstraps, found.samples)
     if found.encrypted is not None:
         facts += _encrypted_facts(found.encrypted, found.precision_bits)
     facts.append(("result", "passed" if found.passed else "FAILED"))
     return facts
+
+
+def _bootstrap_facts(found: BootstrapCheck, samples: int) -> list[tuple[str, str]]:
+    wrapped = "no sample wrapped around"
+    if found.wrapped:
+        wrapped = f"{found.wrapped} of {samples} samples wrapped around in a bootstrap"
+    return [
+        ("bootstraps", f"{found.count} for one prediction; {wrapped}"),
+        ("  outside", f"{found.outside} values left the interval of their activation"),
+    ]
 
 
 def _output_facts(output: OutputCheck) -> list[tuple[str, str]]:

@@ -51,12 +51,42 @@ def _facts(found: Report) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if found.server is None:
         return [*facts, ("layers", "not known: this file holds only the client's part")]
-    seconds, weights = found.server.seconds, found.server.plaintext_bytes
+    return [*facts, *_server_facts(found.server)]
+
+
+def _server_facts(server: ServerReport) -> list[tuple[str, str]]:
+    how, memory, kinds = server.bootstraps, server.memory, server.seconds_by_kind
+    if how is None:
+        threads = "one thread, reference machine"
+        return [
+            ("forecast", f"{duration(server.seconds)} for one prediction: {threads}"),
+            ("memory", f"{size(memory.peak)} on the server, of which encoded weights "
+             f"{size(server.plaintext_bytes)}"),
+        ]  # fmt: skip
+    each = ", ".join(
+        f"{duration(seconds)} each of degree {degree}"
+        for degree, seconds in zip(how.degrees, how.seconds_each, strict=True)
+    )
     return [
-        *facts,
-        ("forecast", f"{duration(seconds)} for one prediction: one thread, reference machine"),
-        ("memory", f"{size(weights)} of encoded weights on the server"),
-    ]
+        ("bootstraps", f"{how.count} of {how.slots} slots: {each}"),
+        ("  levels", f"{how.levels[0]} of CoeffsToSlots, {how.levels[1]} of SlotsToCoeffs; "
+         f"{how.digits} digits"),
+        ("  error", f"{how.error:.2g} of the range of an activation"),
+        ("forecast", f"{duration(server.seconds)} for one prediction: two threads"),
+        ("  of which", f"bootstraps {duration(kinds.bootstraps)}, matrices "
+         f"{duration(kinds.matrices)}, other {duration(kinds.other)}"),
+        ("memory", f"{size(memory.least)} on the server: keys {size(memory.keys)}, bootstraps "
+         f"{size(memory.bootstrapping)}"),
+        ("  weights", f"{size(memory.diagonals)} more, where encoded weights are kept"),
+    ]  # fmt: skip
+
+
+def _probability(value: float | None) -> str:
+    return "" if value is None else f"{value:.1g}"
+
+
+def _factor(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _parameter_facts(parameters: ParametersReport) -> list[tuple[str, str]]:
@@ -96,7 +126,9 @@ def _show_server(server: ServerReport) -> None:
     ]
     show_table("\nLayers", columns, rows)
     if server.activations:
-        fitted = ("layer", "function", "degree", "fitted on", "observed", "rms error")
+        fitted = (
+            "layer", "function", "degree", "fitted on", "observed", "rms error", "tail", "margin",
+        )  # fmt: skip
         show_table("Fitted activations", fitted, _activations(server))
 
 
@@ -109,6 +141,8 @@ def _activations(server: ServerReport) -> Sequence[Sequence[str]]:
             _interval(x.interval),
             _interval(x.observed),
             f"{x.rms_error:.3g}",
+            _probability(x.tail_probability),
+            _factor(x.wrap_margin),
         )
         for x in server.activations
     ]

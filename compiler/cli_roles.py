@@ -81,19 +81,17 @@ def run(
     """
     from hec.compiler.atomic_file import read_bounded
     from hec.compiler.plan import Plan
-    from hec.compiler.report import key_bytes, report
+    from hec.compiler.report import report
     from hec.runtime.server import Server
 
     check_output(output, [plan, message, keys])
     with progress() as show:
         show("load", 0, 0)
         loaded = Plan.load(plan)
-        limit = 2 * key_bytes(loaded.client) + SLACK_BYTES
-        evaluation_keys = read_bounded(keys, limit, "evaluation keys")
         limit = 4 * sum(item.bytes for item in report(loaded.client).inputs) + SLACK_BYTES
         request = read_bounded(message, limit, "encrypted input")
         show("encode weights", 0, 0)
-        server = Server(loaded, evaluation_keys, str(keys))
+        server = Server(loaded, keys)
         show("predict", 0, 0)
         reply = server.run(request, str(message))
     _write(output, reply)

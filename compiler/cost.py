@@ -1,4 +1,6 @@
-"""What each primitive step costs on SEAL, as a function of ring degree and level.
+"""What each primitive step costs, and a counter that adds the steps up.
+
+These are the costs on SEAL; those on OpenFHE are in `openfhe_costs`.
 
 A key switch at level l works on l + 1 digits of l + 2 limbs, so it grows with the square of the
 level; everything else grows linearly. The coefficients were fitted to timings on the reference
@@ -8,14 +10,57 @@ machine (2 cores, one thread used): N = 8192, 16384 and 32768, all levels.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import log2
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.bootstrap_keys import rotation_steps
+from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
+from hec.compiler.errors import InvalidProgram
+from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.rotation_routes import route
 
 _REFERENCE = 16384 * log2(16384)
+
+
+class Costs(Protocol):
+    """Seconds of the primitive steps of a backend; `limbs` is level + 1."""
+
+    def decompose(self, limbs: int) -> float:
+        """What hoisted rotations of one ciphertext share."""
+        ...
+
+    def hoisted_rotation(self, limbs: int) -> float:
+        """One rotation of a ciphertext that is decomposed already."""
+        ...
+
+    def key_switch(self, limbs: int) -> float:
+        """One rotation, or one relinearization."""
+        ...
+
+    def multiply_plain(self, limbs: int) -> float:
+        """One product with an encoded plaintext."""
+        ...
+
+    def add(self, limbs: int) -> float:
+        """One sum of ciphertexts."""
+        ...
+
+    def multiply(self, limbs: int) -> float:
+        """One product of ciphertexts, without its relinearization."""
+        ...
+
+    def rescale(self, limbs: int) -> float:
+        """One rescaling."""
+        ...
+
+
+def costs_of(parameters: EncryptionParameters) -> Costs:
+    """Return the costs of the backend that `parameters` are made for."""
+    return OpenfheCosts(parameters) if parameters.digits else StepCosts(parameters.ring_degree)
 
 
 @dataclass(frozen=True)
@@ -27,6 +72,14 @@ class StepCosts:
     @property
     def _size(self) -> float:
         return self.ring_degree * log2(self.ring_degree) / _REFERENCE
+
+    def decompose(self, limbs: int) -> float:
+        """SEAL's rotations share nothing."""
+        return 0.0
+
+    def hoisted_rotation(self, limbs: int) -> float:
+        """One rotation."""
+        return self.key_switch(limbs)
 
     def key_switch(self, limbs: int) -> float:
         """One rotation, or one relinearization."""
@@ -63,14 +116,21 @@ class CostCounter:
 
     ring_degree: int
     primes: tuple[int, ...]
+    parameters: EncryptionParameters | None = None  # None: SEAL's
     seconds: float = 0.0
     key_switches: int = 0
     plaintexts: int = 0
     plaintext_limbs: int = 0
-    costs: StepCosts = field(init=False)
+    costs: Costs = field(init=False)
 
     def __post_init__(self) -> None:
-        self.costs = StepCosts(self.ring_degree)
+        known = self.parameters
+        self.costs = StepCosts(self.ring_degree) if known is None else costs_of(known)
+
+    @classmethod
+    def of(cls, parameters: EncryptionParameters) -> CostCounter:
+        """Return a counter of the backend that `parameters` are made for."""
+        return cls(parameters.ring_degree, parameters.primes, parameters)
 
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> float:
         """Count a plaintext; return its scale."""
@@ -79,9 +139,12 @@ class CostCounter:
         return scale
 
     def rotate(self, x: Counted, steps: int) -> Counted:
-        """Count a key switch."""
-        self.key_switches += 1
-        self.seconds += self.costs.key_switch(x.level + 1)
+        """Count a key switch, or all that a rotation without a key of its own is composed of."""
+        hops = 1
+        if self.parameters is not None and (available := composed_of(self.parameters)):
+            hops = len(route(steps, available, self.parameters.slots))
+        self.key_switches += hops
+        self.seconds += hops * self.costs.key_switch(x.level + 1)
         return x
 
     def multiply_plain(self, x: Counted, y: float) -> Counted:
@@ -107,8 +170,8 @@ class CostCounter:
         return Counted(x.level, x.scale * y.scale)
 
     def bootstrap(self, parameters: EncryptionParameters, degree: int) -> None:
-        """Count a functional bootstrap."""
-        self.seconds += 10.0
+        """Count a functional bootstrap of a series of `degree`."""
+        self.seconds += bootstrap_seconds(parameters, degree)
 
     def rescale(self, x: Counted) -> Counted:
         """Count a rescaling."""
@@ -126,3 +189,21 @@ class CostCounter:
     def scale(self, x: Counted) -> float:
         """Return the scale."""
         return x.scale
+
+
+def bootstrap_seconds(parameters: EncryptionParameters, degree: int) -> float:
+    """Return the seconds of a functional bootstrap of one ciphertext."""
+    if parameters.bootstrapping is None or not parameters.digits:
+        raise InvalidProgram("the parameters are not made for bootstraps")
+    return OpenfheCosts(parameters).bootstrap(parameters.bootstrapping, degree)
+
+
+@lru_cache(maxsize=16)
+def _steps_of(ring_degree: int, how: Bootstrapping) -> frozenset[int]:
+    return rotation_steps(ring_degree, how)
+
+
+def composed_of(parameters: EncryptionParameters) -> frozenset[int]:
+    """Return the steps that all rotations are composed of; none: each has a key of its own."""
+    how = parameters.bootstrapping
+    return _steps_of(parameters.ring_degree, how) if how is not None else frozenset()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,10 +89,12 @@ class _Session:
         progress("keys", 0, 0)
         start = time.perf_counter()
         self.client = Client(_without_epilogue(plan.client))
-        keys = self.client.evaluation_keys()
-        self.key_seconds = time.perf_counter() - start
-        self.key_bytes = len(keys)
-        self.server = Server(plan, keys)
+        with tempfile.TemporaryDirectory(prefix="hec-") as folder:  # mode 0700
+            path = Path(folder) / "evaluation.key"
+            self.client.save_evaluation_keys(path)
+            self.key_seconds = time.perf_counter() - start
+            self.key_bytes = path.stat().st_size
+            self.server = Server(plan, path)
         self.inputs, self.outputs = plan.client.inputs, plan.client.outputs
         self.seconds: list[float] = []
         self.request_bytes = self.reply_bytes = 0

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler import noise
@@ -29,9 +30,11 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
-from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.cost import CostCounter, Counted, composed_of, costs_of
 from hec.compiler.fourier import slope
 from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.rotation_routes import routes
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -48,6 +51,8 @@ class KernelSize:
     turns: int  # distinct giant steps
     diagonals: float  # per output block
     power: float  # largest sum of squares in a row: the gain of independent errors
+    babies: tuple[frozenset[int], ...] = ()  # steps by which each input block is rotated
+    giants: tuple[int, ...] = ()  # steps by which sums are rotated, of all output blocks
 
 
 class KernelSizes:
@@ -81,7 +86,17 @@ def _measure(instruction: LinearTransform) -> KernelSize:
         int(np.unique(giant[giant != 0]).size),
         len(matrix.index) / matrix.out_blocks,
         _row_power(matrix),
+        tuple(_distinct(baby[matrix.index[:, 1] == b], matrix) for b in range(matrix.in_blocks)),
+        tuple(
+            step
+            for block in range(matrix.out_blocks)
+            for step in sorted(_distinct(giant[matrix.index[:, 0] == block], matrix))
+        ),
     )
+
+
+def _distinct(steps: NDArray[np.int64], matrix: DiagonalMatrix) -> frozenset[int]:
+    return frozenset(np.unique(steps % matrix.slots).tolist()) - {0}
 
 
 def _row_power(matrix: DiagonalMatrix) -> float:
@@ -105,7 +120,7 @@ class Forecast:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of one prediction, one thread."""
+        """Seconds of one prediction; one thread on SEAL, two on OpenFHE."""
         return sum(self.seconds)
 
 
@@ -128,22 +143,25 @@ def forecast(
     return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst, spare)
 
 
+def bootstrap_count(program: Program) -> int:
+    """Return how many ciphertexts one prediction refreshes."""
+    pairs = zip(program.instructions, infer_types(program), strict=True)
+    return sum(value.blocks for x, value in pairs if isinstance(x, Bootstrap))
+
+
 def _seconds(
     instruction: Instruction,
     types: Sequence[ValueType],
     parameters: EncryptionParameters,
     sizes: KernelSizes,
 ) -> float:
-    counter = CostCounter(parameters.ring_degree, parameters.primes)
+    counter = CostCounter.of(parameters)
     match instruction:
         case Input() | Output() | ModSwitch():
             return 0.0
         case LinearTransform():
             limbs = types[instruction.operand].level + 1
-            products = len(instruction.matrix.index)
-            sums = counter.costs.multiply_plain(limbs) + counter.costs.add(limbs)
-            switching = counter.costs.key_switch(limbs) * sizes(instruction).key_switches
-            return switching + products * sums
+            return _linear_seconds(instruction, limbs, parameters, sizes(instruction))
         case _:
             pass
     operand = instruction.left if isinstance(instruction, Add | Multiply) else instruction.operand
@@ -168,6 +186,36 @@ def _seconds(
         case _:
             assert_never(instruction)
     return counter.seconds * value.blocks
+
+
+def _linear_seconds(
+    instruction: LinearTransform, limbs: int, parameters: EncryptionParameters, size: KernelSize
+) -> float:
+    """Rotations as `Hoists` makes them; with bootstraps, memory is left for no encoded diagonal."""
+    costs, available = costs_of(parameters), composed_of(parameters)
+    seconds = 0.0
+    for steps in size.babies:
+        made, decomposed = _tree(steps, available, parameters.slots)
+        seconds += made * costs.hoisted_rotation(limbs) + decomposed * costs.decompose(limbs)
+    hops = sum(_tree(frozenset({step}), available, parameters.slots)[0] for step in size.giants)
+    each = costs.multiply_plain(limbs) + costs.add(limbs)
+    if parameters.bootstrapping is not None:
+        each += OpenfheCosts(parameters).encode(limbs)
+    return seconds + hops * costs.key_switch(limbs) + len(instruction.matrix.index) * each
+
+
+@lru_cache(maxsize=65536)
+def _tree(steps: frozenset[int], available: frozenset[int], slots: int) -> tuple[int, int]:
+    """Count the rotations that make all of `steps` of one ciphertext, and what they start from."""
+    if not available:
+        return len(steps), min(1, len(steps))
+    found, parents = routes(available, slots), dict[int, int]()
+    for wanted in steps:
+        step = wanted
+        while step and step not in parents:
+            parents[step] = found.parent(step)[0]
+            step = parents[step]
+    return len(parents), len(set(parents.values()))
 
 
 @lru_cache(maxsize=1024)
@@ -254,10 +302,13 @@ class _Errors:
         return sqrt(crossed + self.magnitudes[right] ** 2 * self._variance(left) + switch)
 
     def _bootstrap(self, instruction: Bootstrap) -> float:
-        """The mean slope times the errors that enter and that the bootstrap makes."""
+        """The mean slope times the errors that enter and that the bootstrap makes, and the rest."""
         slopes = slope(instruction.coefficients, _GRID / 2)
         made = noise.bootstrapping(self.parameters) ** 2
-        return sqrt(float((slopes**2).mean()) * (self._variance(instruction.operand) + made))
+        degree = instruction.coefficients.shape[1] - 1
+        flat = noise.bootstrap_result(self.parameters, degree) ** 2
+        steepness = float((slopes**2).mean())
+        return sqrt(steepness * (self._variance(instruction.operand) + made) + flat)
 
     def _polynomial(self, instruction: Polynomial) -> float:
         """The mean slope times the error that enters, and a rounding per level, weighted."""

@@ -22,6 +22,7 @@ from hec.compiler.tensor_ir import Array
 GRID: Final = 1025  # points of the uniform floor
 REACH: Final = 0.6  # the floor spans [-REACH, REACH], beyond the half period that is meant
 FLOOR: Final = 1e-3  # weight of the floor, samples having 1
+BLOCK: Final = 4096  # points of a series evaluated at once: what fits in a fast cache
 RIDGE: Final = 1e-6  # of the coefficients: bounds them, and with them noise and the other half
 
 
@@ -57,15 +58,32 @@ def fitted(function: Callable[[Array], Array], degree: int) -> Array:
 
 def series(coefficients: Array, x: Array) -> Array:
     """Return 2 Re(sum_j c_j exp(i pi j x)) at `x`, any shape, by Clenshaw's recurrence."""
+    flat = np.ascontiguousarray(x, np.float64).reshape(-1)
+    values = np.empty_like(flat)
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        values[block] = _clenshaw(coefficients, np.pi * flat[block])
+    return values.reshape(np.shape(x))
+
+
+def _clenshaw(coefficients: Array, angle: Array) -> Array:
     real, imaginary = coefficients
-    twice = 2 * np.cos(np.pi * x)
-    even = [np.zeros_like(x), np.zeros_like(x)]
-    odd = [np.zeros_like(x), np.zeros_like(x)]
+    twice = 2 * np.cos(angle)
+    even, even_before = np.zeros_like(angle), np.zeros_like(angle)
+    odd, odd_before = np.zeros_like(angle), np.zeros_like(angle)
     for a, b in zip(real[:0:-1], imaginary[:0:-1], strict=True):
-        even = [a + twice * even[0] - even[1], even[0]]
-        odd = [b + twice * odd[0] - odd[1], odd[0]]
-    cosine = real[0] + twice / 2 * even[0] - even[1]
-    return np.asarray(2 * (cosine - np.sin(np.pi * x) * odd[0]), np.float64)
+        _step(a, twice, even, even_before)
+        _step(b, twice, odd, odd_before)
+        even, even_before = even_before, even
+        odd, odd_before = odd_before, odd
+    cosine = real[0] + twice / 2 * even - even_before
+    return np.asarray(2 * (cosine - np.sin(angle) * odd), np.float64)
+
+
+def _step(coefficient: float, twice: Array, last: Array, before: Array) -> None:
+    """Replace `before` by coefficient + twice * last - before."""
+    np.subtract(coefficient, before, out=before)
+    before += twice * last
 
 
 def slope(coefficients: Array, x: Array) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hec.compiler.ckks_ir import (
+    Bootstrap,
     Instruction,
     LinearTransform,
     Multiply,
@@ -18,7 +19,10 @@ from hec.compiler.kernels import rotation_steps
 
 @dataclass(frozen=True)
 class KeyManifest:
-    """Rotation keys by left step, and whether products are relinearized."""
+    """Rotation keys by left step, and whether products are relinearized.
+
+    With bootstrapping no rotation is named: the keys of a bootstrap compose to all of them.
+    """
 
     rotations: tuple[int, ...]  # in [1, slots), sorted, each once
     relinearization: bool
@@ -27,6 +31,8 @@ class KeyManifest:
 
 def needed_keys(program: Program) -> KeyManifest:
     """Return exactly the keys that the kernels ask a backend for when they run `program`."""
+    if any(isinstance(x, Bootstrap) for x in program.instructions):
+        return KeyManifest((), relinearization=True, bootstrapping=True)
     slots = program.parameters.slots
     steps = {step % slots for x in program.instructions for step in _rotations(x)}
     relinearization = any(_has_product(x) for x in program.instructions)

@@ -1,8 +1,8 @@
-"""Arithmetic on elements, and activation functions."""
+"""Arithmetic on elements, and Clip."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf, prod
 
 import numpy as np
@@ -126,16 +126,8 @@ def convert_pow(builder: GraphBuilder, node: Node) -> list[Value]:
     return [builder.add(Polynomial(x.position, coefficients, "power", shape, node.origin))]
 
 
-def convert_activation(function: Callable[[Node], Function]) -> Callable[..., list[Value]]:
-    """Return the converter that applies `function(node)` to every element."""
-
-    def convert(builder: GraphBuilder, node: Node) -> list[Value]:
-        return [_apply(builder, node, node.encrypted(0), function(node))]
-
-    return convert
-
-
-def _apply(builder: GraphBuilder, node: Node, x: Encrypted, function: Function) -> Encrypted:
+def apply(builder: GraphBuilder, node: Node, x: Encrypted, function: Function) -> Encrypted:
+    """Apply `function` to every element of `x`."""
     return builder.add(Activation(x.position, function, x.shape, node.origin))
 
 
@@ -150,12 +142,12 @@ def convert_clip(builder: GraphBuilder, node: Node) -> list[Value]:
     if low == -inf:
         flipped = _at_least(builder, node, _affine(builder, node, x, -1.0, 0.0), -high)
         return [_affine(builder, node, flipped, -1.0, 0.0)]
-    return [_apply(builder, node, x, Function("clip", (low, high)))]
+    return [apply(builder, node, x, Function("clip", (low, high)))]
 
 
 def _at_least(builder: GraphBuilder, node: Node, x: Encrypted, low: float) -> Encrypted:
     shifted = _affine(builder, node, x, 1.0, -low)
-    return _affine(builder, node, _apply(builder, node, shifted, Function("relu")), 1.0, low)
+    return _affine(builder, node, apply(builder, node, shifted, Function("relu")), 1.0, low)
 
 
 def _affine(

@@ -14,9 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from hec.compiler import onnx_elementwise, onnx_epilogue, onnx_movement, onnx_products, onnx_windows
+from hec.compiler import (
+    onnx_activations,
+    onnx_elementwise,
+    onnx_epilogue,
+    onnx_movement,
+    onnx_products,
+    onnx_windows,
+)
 from hec.compiler.errors import CompileError, Problem
-from hec.compiler.functions import Function
 from hec.compiler.onnx_fold import FOLDABLE, run_node
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
@@ -42,9 +48,6 @@ _CONVERTERS: dict[str, Converter] = {
     "Gemm": onnx_products.convert_gemm,
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
     "Identity": onnx_epilogue.convert_identity,
-    "LeakyRelu": onnx_elementwise.convert_activation(
-        lambda node: Function("leaky_relu", (node.real("alpha", 0.01),))
-    ),
     "LogSoftmax": onnx_epilogue.convert_softmax,
     "MatMul": onnx_products.convert_matmul,
     "Mean": onnx_elementwise.convert_mean,
@@ -52,15 +55,15 @@ _CONVERTERS: dict[str, Converter] = {
     "Neg": onnx_elementwise.convert_neg,
     "Pad": onnx_movement.convert_pad,
     "Pow": onnx_elementwise.convert_pow,
+    "PRelu": onnx_activations.convert_prelu,
     "ReduceMean": onnx_products.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
-    "Relu": onnx_elementwise.convert_activation(lambda node: Function("relu")),
     "Sigmoid": onnx_epilogue.convert_sigmoid,
     "Softmax": onnx_epilogue.convert_softmax,
     "Sub": onnx_elementwise.convert_sub,
     "Sum": onnx_elementwise.convert_sum,
-    "Tanh": onnx_elementwise.convert_activation(lambda node: Function("tanh")),
     **dict.fromkeys(sorted(onnx_movement.OPERATORS), onnx_movement.convert_movement),
+    **dict.fromkeys(onnx_activations.FUNCTIONS, onnx_activations.convert_activation),
 }
 
 

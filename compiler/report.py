@@ -1,19 +1,21 @@
 """What a plan costs and how exact it will be, as data: for the terminal, and for machines.
 
 Nothing is encrypted: types, counts and the forecast follow from the Program. Seconds are those of
-one thread on the reference machine of `cost`.
+one thread on the reference machine of `cost` for SEAL, of two threads on that of `openfhe_costs`
+for OpenFHE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import log2
 from typing import Final
 
 from hec.compiler.ckks_ir import (
     LIMB_BYTES,
     AddPlain,
+    Bootstrap,
     EncryptionParameters,
     Input,
     Instruction,
@@ -21,16 +23,21 @@ from hec.compiler.ckks_ir import (
     Multiply,
     Output,
     Polynomial,
+    Program,
     RotateSum,
     ValueType,
 )
-from hec.compiler.cost import CostCounter, Counted
-from hec.compiler.forecast import CONFIDENCE, forecast
+from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
+from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
 from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
+from hec.compiler.memory import count_keys, keys_bytes, server_memory
+from hec.compiler.message_sizes import ciphertext_bytes, stored_bytes
+from hec.compiler.noise import bootstrapping
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.security import max_modulus_bits
+from hec.compiler.tensor_ir import Fit
 from hec.compiler.typing_rules import infer_types, operands
 
 SECURITY_SOURCE: Final = "Homomorphic Encryption Security Standard, 2018, Table 1"
@@ -87,6 +94,42 @@ class ActivationReport:
     interval: tuple[float, float]  # where it was fitted
     observed: tuple[float, float]  # where samples fell
     rms_error: float
+    tail_probability: float | None  # that an element of another sample lies outside
+    wrap_margin: float | None  # factor by which observed values may grow; None: all are the middle
+
+
+@dataclass(frozen=True)
+class BootstrapReport:
+    """How ciphertexts are refreshed."""
+
+    count: int  # of one prediction
+    levels: tuple[int, int]  # of CoeffsToSlots, and of SlotsToCoeffs
+    degrees: tuple[int, ...]  # of the series, each once
+    slots: int
+    digits: int  # of key switching
+    seconds_each: tuple[float, ...]  # for each of `degrees`
+    error: float  # of the argument, of a range of width 1
+
+
+@dataclass(frozen=True)
+class SecondsReport:
+    """Where the seconds of one prediction go."""
+
+    matrices: float
+    bootstraps: float
+    other: float
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Bytes that the server holds at its peak."""
+
+    keys: int
+    bootstrapping: int  # encoded matrices of the bootstrap
+    working: int
+    diagonals: int  # encoded weights; a server short of memory keeps fewer
+    least: int  # the peak without them
+    peak: int  # and with all of them
 
 
 @dataclass(frozen=True)
@@ -97,6 +140,9 @@ class ServerReport:
     activations: tuple[ActivationReport, ...]
     seconds: float  # of one prediction
     plaintext_bytes: int  # of encoded weights in memory
+    seconds_by_kind: SecondsReport
+    memory: MemoryReport
+    bootstraps: BootstrapReport | None  # None: the plan refreshes nothing
 
 
 @dataclass(frozen=True)
@@ -130,7 +176,7 @@ def report(plan: Plan | ClientPart) -> Report:
         client.precision,
         tuple(_tensor(item, 1, parameters) for item in client.inputs),
         tuple(_tensor(item, 2, parameters) for item in client.outputs),
-        len(client.keys.rotations) + client.keys.relinearization,
+        count_keys(parameters, client.keys),
         key_bytes(client),
         server_report(plan.server) if isinstance(plan, Plan) else None,
     )
@@ -139,33 +185,15 @@ def report(plan: Plan | ClientPart) -> Report:
 def key_bytes(client: ClientPart) -> int:
     """Return about how large the file of evaluation keys is.
 
-    A key has one pair of polynomials per prime, of which one polynomial travels as a seed.
+    A key of SEAL has one pair of polynomials per prime, of which one polynomial travels as a seed;
+    OpenFHE writes keys as they are in memory.
     """
     parameters, keys = client.parameters, client.keys
-    count = len(keys.rotations) + keys.relinearization
+    if parameters.digits:
+        return keys_bytes(parameters, keys)
+    count = count_keys(parameters, keys)
     chain = (*parameters.primes, *parameters.special_primes)
-    return count * len(parameters.primes) * _stored_bytes(chain, parameters.ring_degree)
-
-
-def ciphertext_bytes(parameters: EncryptionParameters, level: int, polynomials: int) -> int:
-    """Return about how large a ciphertext is in a file; a fresh one travels as one polynomial."""
-    chain = parameters.primes[: level + 1]
-    return polynomials * _stored_bytes(chain, parameters.ring_degree)
-
-
-def _stored_bytes(chain: Sequence[int], ring_degree: int) -> int:
-    """Return the bytes of one polynomial after SEAL's compression of 64-bit words.
-
-    The coder knows how often each byte occurs, and nothing of its place: a word with z zero bytes
-    costs the entropy of which bytes are zero on top of the bits of the others.
-    """
-    return round(ring_degree / 8 * sum(_stored_bits(prime) for prime in chain))
-
-
-def _stored_bits(prime: int) -> float:
-    zero = (64 - prime.bit_length()) // 8 / 8  # share of bytes
-    entropy = -sum(share * log2(share) for share in (zero, 1 - zero) if share)
-    return min(64.0, log2(prime) + 8 * entropy)
+    return count * len(parameters.primes) * stored_bytes(chain, parameters.ring_degree)
 
 
 def _parameters(chosen: EncryptionParameters) -> ParametersReport:
@@ -200,12 +228,58 @@ def server_report(server: ServerPart) -> ServerReport:
         for group in _groups(server)
     )
     activations = tuple(
-        ActivationReport(x.label, f.function, f.degree, f.interval, f.observed, f.error)
+        ActivationReport(
+            x.label, f.function, f.degree, f.interval, f.observed, f.error, f.tail, _margin(f)
+        )
         for x in server.fits
         for f in [x.fit]
     )
-    memory = sum(layer.plaintext_bytes for layer in layers)
-    return ServerReport(layers, activations, predicted.total_seconds, memory)
+    weights = sum(layer.plaintext_bytes for layer in layers)
+    held = server_memory(program)
+    return ServerReport(
+        layers,
+        activations,
+        predicted.total_seconds,
+        weights,
+        _seconds_by_kind(program, predicted.seconds),
+        MemoryReport(**asdict(held), least=held.least, peak=held.peak),
+        _bootstraps(program),
+    )
+
+
+def _margin(fit: Fit) -> float | None:
+    """Return by how much the farthest sample could grow before it leaves the interval: 1.3 is 30 %.
+
+    Measured from the middle of the interval.
+    """
+    low, high = fit.interval
+    farthest = max(abs(end - (low + high) / 2) for end in fit.observed)
+    return (high - low) / 2 / farthest if farthest else None
+
+
+def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsReport:
+    pairs = list(zip(program.instructions, seconds, strict=True))
+    matrices = sum(s for x, s in pairs if isinstance(x, LinearTransform | RotateSum))
+    bootstraps = sum(s for x, s in pairs if isinstance(x, Bootstrap))
+    return SecondsReport(matrices, bootstraps, sum(seconds) - matrices - bootstraps)
+
+
+def _bootstraps(program: Program) -> BootstrapReport | None:
+    parameters = program.parameters
+    how, count = parameters.bootstrapping, bootstrap_count(program)
+    if how is None or not count:
+        return None
+    series = [x.coefficients for x in program.instructions if isinstance(x, Bootstrap)]
+    degrees = tuple(sorted({coefficients.shape[1] - 1 for coefficients in series}))
+    return BootstrapReport(
+        count,
+        how.levels,
+        degrees,
+        how.slots,
+        parameters.digits,
+        tuple(bootstrap_seconds(parameters, degree) for degree in degrees),
+        bootstrapping(parameters),
+    )
 
 
 def _groups(server: ServerPart) -> list[list[int]]:
@@ -215,7 +289,7 @@ def _groups(server: ServerPart) -> list[list[int]]:
     for position, instruction in enumerate(server.program.instructions):
         if isinstance(instruction, Input | Output):
             continue
-        nonlinear = isinstance(instruction, Multiply | Polynomial)
+        nonlinear = isinstance(instruction, Multiply | Polynomial | Bootstrap)
         label = server.labels[position]
         if last is None or last[0] != label or nonlinear:
             groups.append([])
@@ -258,6 +332,8 @@ def _operation(instructions: Sequence[Instruction]) -> str:
                 return "square" if instruction.left == instruction.right else "product"
             case Polynomial():
                 return f"polynomial of degree {len(instruction.coefficients) - 1}"
+            case Bootstrap():
+                return f"bootstrap of degree {instruction.coefficients.shape[1] - 1}"
             case _:
                 pass
     return "sum"

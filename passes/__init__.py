@@ -1,20 +1,22 @@
-"""The tensor passes, in order.
+"""The tensor passes, in order: one list for leveled programs, one for those with bootstraps.
 
 After them a graph is in normal form: `Input`, `Linear`, `Multiply`, and `Polynomial` in the
-Chebyshev basis of degree 3 or more; no two linear layers in a row that are better fused; every
-multiplied value, every polynomial's operand, and every output in [-1, 1].
+Chebyshev basis of degree 3 or more, or else `Bootstrap`; no two linear layers in a row that are
+better fused; every multiplied value, every polynomial's operand, and every output in [-1, 1]; every
+bootstrap's operand in [-1/2, 1/2].
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import TensorGraph, check
+from hec.passes.activate_polynomials import activate_polynomials
 from hec.passes.approximate_activations import approximate_activations
 from hec.passes.check_normal_form import check_normal_form
 from hec.passes.complete_quartics import complete_quartics
@@ -26,7 +28,9 @@ from hec.passes.fold_into_polynomials import fold_into_polynomials
 from hec.passes.fold_scales import fold_scales
 from hec.passes.fuse_linear import fuse_linear
 from hec.passes.normalize_polynomials import normalize_polynomials
+from hec.passes.recognize_activations import recognize_activations
 from hec.passes.recognize_polynomials import recognize_polynomials
+from hec.passes.refresh_activations import refresh_activations
 from hec.passes.share_scaled_layers import share_scaled_layers
 
 TensorPass: TypeAlias = Callable[[TensorGraph, Target, Calibration], TensorGraph]
@@ -34,6 +38,7 @@ TensorPass: TypeAlias = Callable[[TensorGraph, Target, Calibration], TensorGraph
 TENSOR_PASSES: tuple[TensorPass, ...] = (
     eliminate_dead_code,
     recognize_polynomials,
+    recognize_activations,
     eliminate_identities,
     fuse_linear,  # fewer non-zeros to evaluate in the search for degrees
     approximate_activations,
@@ -48,15 +53,37 @@ TENSOR_PASSES: tuple[TensorPass, ...] = (
     fold_scales,  # last: it relies on every range that the passes before have settled
 )
 
+REFRESHING_PASSES: tuple[TensorPass, ...] = (
+    eliminate_dead_code,
+    recognize_polynomials,
+    recognize_activations,
+    eliminate_identities,
+    fuse_linear,  # fewer non-zeros to evaluate in the search for a degree
+    normalize_polynomials,
+    complete_squares,  # elements with quadratics of their own then share one function
+    activate_polynomials,
+    refresh_activations,
+    eliminate_identities,
+    share_scaled_layers,
+    fuse_linear,
+    eliminate_identities,
+    fold_scales,
+)
 
-def run_tensor_passes(graph: TensorGraph, target: Target, calibration: Calibration) -> TensorGraph:
-    """Run `TENSOR_PASSES` in order, checking the graph after each.
+
+def run_tensor_passes(
+    graph: TensorGraph,
+    target: Target,
+    calibration: Calibration,
+    passes: Sequence[TensorPass] = TENSOR_PASSES,
+) -> TensorGraph:
+    """Run `passes` in order, checking the graph after each.
 
     With the environment variable HEC_DUMP=folder, write the text after each pass there.
     Raises `InvalidProgram`, naming the pass, if one of them breaks a rule.
     """
     folder = os.environ.get("HEC_DUMP")
-    for number, tensor_pass in enumerate(TENSOR_PASSES, start=1):
+    for number, tensor_pass in enumerate(passes, start=1):
         graph = tensor_pass(graph, target, calibration)
         check(graph, made_by=tensor_pass.__name__)
         if folder:
@@ -67,4 +94,10 @@ def run_tensor_passes(graph: TensorGraph, target: Target, calibration: Calibrati
     return graph
 
 
-__all__ = ["TENSOR_PASSES", "TensorPass", "check_normal_form", "run_tensor_passes"]
+__all__ = [
+    "REFRESHING_PASSES",
+    "TENSOR_PASSES",
+    "TensorPass",
+    "check_normal_form",
+    "run_tensor_passes",
+]

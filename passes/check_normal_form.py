@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import InvalidProgram
-from hec.compiler.tensor_ir import Activation, Linear, Multiply, Polynomial, TensorGraph, operands
+from hec.compiler.tensor_ir import (
+    Activation,
+    Bootstrap,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    operands,
+)
 from hec.passes.matrices import uniform_factor
 from hec.passes.rewriting import consumers
 
@@ -15,26 +23,21 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
     """Raise `InvalidProgram` unless the graph is as `passes/__init__.py` promises.
 
     Given the calibration, also check that every multiplied value, polynomial's operand and
-    output lies in [-1, 1] on it.
+    output lies in [-1, 1] on it, every bootstrap's operand in [-1/2, 1/2].
     """
     readers = consumers(graph)
     for output in graph.outputs:  # a layer that is an output too has another reader
         readers[output.operand].append(len(graph.operations))
+    refreshing = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     for position, operation in enumerate(graph.operations):
         problem = ""
         match operation:
             case Activation():
                 problem = f"activation {operation.function} is left"
             case Polynomial():
-                if operation.basis != "chebyshev" or len(operation.coefficients) < 4:
-                    problem = "polynomial is not Chebyshev of degree 3 or more"
+                problem = _polynomial_problem(operation, refreshing)
             case Linear():
-                if uniform_factor(operation) == 1.0:
-                    problem = "identity is left"
-                for operand in operation.operands:
-                    inner = graph.operations[operand]
-                    if isinstance(inner, Linear) and _is_cheap(operation, inner, readers[operand]):
-                        problem = f"linear after linear {operand} is not fused"
+                problem = _linear_problem(operation, graph, readers)
             case _:
                 pass
         if problem:
@@ -43,18 +46,36 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
         _check_ranges(graph, calibration)
 
 
+def _polynomial_problem(polynomial: Polynomial, refreshing: bool) -> str:
+    if polynomial.basis != "chebyshev" or len(polynomial.coefficients) < 4:
+        return "polynomial is not Chebyshev of degree 3 or more"
+    return "polynomial is left beside bootstraps" if refreshing else ""
+
+
+def _linear_problem(linear: Linear, graph: TensorGraph, readers: list[list[int]]) -> str:
+    if uniform_factor(linear) == 1.0:
+        return "identity is left"
+    for operand in linear.operands:
+        inner = graph.operations[operand]
+        if isinstance(inner, Linear) and _is_cheap(linear, inner, readers[operand]):
+            return f"linear after linear {operand} is not fused"
+    return ""
+
+
 def _is_cheap(outer: Linear, inner: Linear, readers: list[int]) -> bool:
     matrices = (*outer.matrices, *inner.matrices)
     return len(readers) == 1 and all(m.nnz <= max(m.shape) for m in matrices)
 
 
 def _check_ranges(graph: TensorGraph, calibration: Calibration) -> None:
-    multiplied = {output.operand for output in graph.outputs}
+    limits = {output.operand: 1.0 for output in graph.outputs}
     for operation in graph.operations:
-        if isinstance(operation, Multiply | Polynomial):
-            multiplied.update(operands(operation))
+        if isinstance(operation, Multiply | Polynomial | Bootstrap):
+            limit = 0.5 if isinstance(operation, Bootstrap) else 1.0
+            for operand in operands(operation):
+                limits[operand] = min(limit, limits.get(operand, 1.0))
     ranges = calibration.ranges(graph)
-    for position in sorted(multiplied):
+    for position, limit in sorted(limits.items()):
         magnitude = ranges[position].magnitude()
-        if magnitude > 1 + ROUNDING:
+        if magnitude > limit + ROUNDING:
             raise InvalidProgram(f"normal form: operation {position} reaches {magnitude:g}")

@@ -64,12 +64,16 @@ class Cleartext:
 
     def bootstrap(self, x: Slots, coefficients: Array) -> Slots:
         """Evaluate the series, and raise the level."""
-        how, degree = self.parameters.bootstrapping, coefficients.shape[1] - 1
+        level, scale = self._refreshed(coefficients.shape[1] - 1)
+        return Slots(series(coefficients, x.values), level, scale)
+
+    def _refreshed(self, degree: int) -> tuple[int, float]:
+        """Return level and scale of the result of a series of `degree`."""
+        how = self.parameters.bootstrapping
         if how is None:
             raise InvalidProgram("the parameters are not made for bootstraps")
         level = result_level(self.parameters, how, degree)
-        scale = level_scales(self.parameters.primes)[level] ** 2
-        return Slots(series(coefficients, x.values), level, scale)
+        return level, level_scales(self.parameters.primes)[level] ** 2
 
     def rescale(self, x: Slots) -> Slots:
         """Drop a level."""

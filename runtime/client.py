@@ -6,6 +6,7 @@ that `save` writes; everything else that leaves is bytes for the server.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -17,10 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput
-from hec.runtime import container, epilogue, keys
+from hec.runtime import container, epilogue, keys, sides
 from hec.runtime.input_checks import check_names, check_range, checked_array
-from hec.runtime.tenseal_client import TensealSecret
-from hec.runtime.tenseal_context import TensealContext
 
 AnyArray = NDArray[np.generic]
 Result: TypeAlias = "AnyArray | dict[str, AnyArray]"
@@ -29,11 +28,11 @@ Result: TypeAlias = "AnyArray | dict[str, AnyArray]"
 class Client:
     """A secret key for one plan; new keys are made unless a `secret` is given."""
 
-    def __init__(self, plan: Plan | ClientPart, secret: TensealSecret | None = None) -> None:
+    def __init__(self, plan: Plan | ClientPart, secret: sides.Secret | None = None) -> None:
         self.part = _client_part(plan)
         for output in self.part.outputs:
             epilogue.check(output.shape, output.epilogue, f"tensor '{output.name}'")
-        self._secret = secret or TensealSecret(TensealContext(self.part.parameters))
+        self._secret = secret or sides.secret(self.part)
 
     @classmethod
     def load(cls, plan: Plan | ClientPart, folder: str | PathLike[str]) -> Client:
@@ -41,8 +40,7 @@ class Client:
         part, folder = _client_part(plan), Path(folder)
         data = keys.read_secret(folder, part)
         place = str(folder / keys.SECRET_FILE)
-        context = TensealContext(part.parameters)
-        return cls(part, TensealSecret.from_bytes(context, data, place))
+        return cls(part, sides.secret(part, data, place))
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write `secret.key`, for the owner only, and `evaluation.key`, for the server.
@@ -51,13 +49,19 @@ class Client:
         """
         folder = Path(folder)
         keys.make_folder(folder)
-        keys.write_evaluation_keys(folder, self.evaluation_keys())
+        self.save_evaluation_keys(folder / keys.EVALUATION_FILE)
         keys.write_secret(folder, self.part, self._secret.to_bytes())
 
+    def save_evaluation_keys(self, path: str | PathLike[str]) -> None:
+        """Write what the server needs to compute, and cannot decrypt with."""
+        self._secret.write_evaluation_keys(self.part, Path(path))
+
     def evaluation_keys(self) -> bytes:
-        """Return what the server needs to compute, and cannot decrypt with."""
-        relin, galois = self._secret.evaluation_keys(self.part.keys)
-        return keys.pack_evaluation_keys(self.part, relin, galois)
+        """Return what `save_evaluation_keys` writes; on OpenFHE that may be gigabytes."""
+        with tempfile.TemporaryDirectory(prefix="hec-") as folder:  # mode 0700
+            path = Path(folder) / keys.EVALUATION_FILE
+            self.save_evaluation_keys(path)
+            return path.read_bytes()
 
     def encrypt(self, x: ArrayLike | Mapping[str, ArrayLike]) -> bytes:
         """Return the message that carries one sample: an array, or one array per input name.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from hec.compiler.checked_json import Json, Node, damaged, dump, parse
@@ -39,30 +38,12 @@ WITH_ARTICLE: Final[dict[Kind, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Container:
-    """Named lists of blobs, for one plan and its encryption parameters."""
-
-    kind: Kind
-    plan_id: str
-    parameters: str  # fingerprint
-    blobs: Mapping[str, tuple[Blob, ...]]
-
-
 def pack(kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]]) -> bytes:
     """Return a container for the plan of `part` as bytes."""
     contents: list[Json] = [
         {"name": name, "sizes": [len(piece) for piece in pieces]} for name, pieces in blobs.items()
     ]
-    header = dump(
-        {
-            "version": VERSION,
-            "kind": kind,
-            "plan": part.plan_id,
-            "parameters": fingerprint(part.parameters),
-            "contents": contents,
-        }
-    )
+    header = dump({**identity(kind, part), "contents": contents})
     length = len(header).to_bytes(LENGTH_BYTES, "little")
     pieces = [MAGIC, length, header, *(blob for named in blobs.values() for blob in named)]
     digest = hashlib.sha256()
@@ -79,19 +60,58 @@ def unpack(
     Raise `CompileError` at `place` if it is of another kind, plan or version, or damaged.
     """
     place = place or kind
-    container = _parse(data, kind, place)
-    if container.kind != kind:
-        raise _other_kind(kind, container.kind, place)
-    if container.plan_id != part.plan_id:
+    header, content = _opened(data, kind, place)
+    fields = check_identity(header, kind, part, place, "contents")
+    return _blobs(fields["contents"], content)
+
+
+def identity(kind: Kind, part: ClientPart) -> dict[str, Json]:
+    """Return what every header says about what it is of."""
+    return {
+        "version": VERSION,
+        "kind": kind,
+        "plan": part.plan_id,
+        "parameters": fingerprint(part.parameters),
+    }
+
+
+def check_identity(
+    header: Node, kind: Kind, part: ClientPart, place: str, *others: str
+) -> dict[str, Node]:
+    """Return the fields of `header`: those of `identity`, and the `others`.
+
+    Raise `CompileError` unless it is of that kind and for the plan of `part`.
+    """
+    version = header.mapping().get("version", header)
+    if version.value != VERSION:
+        raise fail(
+            f"Expected format version {VERSION}, found version {version.value}",
+            header.place.removesuffix(": "),
+            "use the same version of hec on both sides",
+        )
+    fields = header.fields("version", "kind", "plan", "parameters", *others)
+    found = next((name for name in WITH_ARTICLE if name == fields["kind"].value), None)
+    if found is None:
+        raise fields["kind"].wrong(f"one of {', '.join(WITH_ARTICLE)}")
+    if found != kind:
+        raise _other_kind(kind, found, place)
+    plan_id = fields["plan"].text()
+    if plan_id != part.plan_id:
         raise fail(
             f"Expected {WITH_ARTICLE[kind]} for plan {part.plan_id[:12]}; "
-            f"this is for {container.plan_id[:12]}",
+            f"this is for {plan_id[:12]}",
             place,
             "client and server must use the same plan; make it again with this one",
         )
-    if container.parameters != fingerprint(part.parameters):
+    if fields["parameters"].text() != fingerprint(part.parameters):
         raise damaged("its encryption parameters are not those of its plan", place)
-    return container.blobs
+    return fields
+
+
+def other_data(kind: Kind, place: str) -> Exception:
+    """Return the error for a file that is nothing of hec's."""
+    expected = WITH_ARTICLE[kind]
+    return fail(f"Expected {expected}, found other data", place, f"give {expected} made by hec")
 
 
 def fingerprint(parameters: EncryptionParameters) -> str:
@@ -107,10 +127,10 @@ def _other_kind(expected: Kind, found: Kind, place: str) -> Exception:
     return fail(message, place, help)
 
 
-def _parse(data: bytes, kind: Kind, place: str) -> Container:
+def _opened(data: bytes, kind: Kind, place: str) -> tuple[Node, memoryview]:
+    """Return the header, and what follows it."""
     if not data.startswith(MAGIC):
-        expected = WITH_ARTICLE[kind]
-        raise fail(f"Expected {expected}, found other data", place, f"give {expected} made by hec")
+        raise other_data(kind, place)
     body = memoryview(data)[:-DIGEST_BYTES]
     if hashlib.sha256(body).digest() != data[-DIGEST_BYTES:]:
         raise damaged("its content does not match its checksum", place)
@@ -118,23 +138,7 @@ def _parse(data: bytes, kind: Kind, place: str) -> Container:
     stop = start + int.from_bytes(data[len(MAGIC) : start], "little")
     if stop > min(len(body), start + MAX_HEADER):
         raise damaged("its header is too long", place)
-    return _from_header(parse(data[start:stop], place), body[stop:])
-
-
-def _from_header(header: Node, content: memoryview) -> Container:
-    version = header.mapping().get("version", header)
-    if version.value != VERSION:
-        raise fail(
-            f"Expected format version {VERSION}, found version {version.value}",
-            header.place.removesuffix(": "),
-            "use the same version of hec on both sides",
-        )
-    fields = header.fields("version", "kind", "plan", "parameters", "contents")
-    kind = next((name for name in WITH_ARTICLE if name == fields["kind"].value), None)
-    if kind is None:
-        raise fields["kind"].wrong(f"one of {', '.join(WITH_ARTICLE)}")
-    blobs = _blobs(fields["contents"], content)
-    return Container(kind, fields["plan"].text(), fields["parameters"].text(), blobs)
+    return parse(data[start:stop], place), body[stop:]
 
 
 def _blobs(contents: Node, content: memoryview) -> dict[str, tuple[Blob, ...]]:

@@ -1,7 +1,7 @@
 """The data owner's key folder, and how keys travel.
 
 `secret.key` (mode 0600, in a folder of mode 0700) never leaves the data owner; `evaluation.key` is
-for the server. Both are containers, so a file that is damaged, or of another plan, is an error.
+for the server. Both name their plan, so a file that is damaged, or of another plan, is an error.
 """
 
 from __future__ import annotations
@@ -51,12 +51,6 @@ def read_secret(folder: Path, part: ClientPart) -> bytes:
     data = read_bounded(path, MAX_SECRET_BYTES, "secret key")
     blobs = container.unpack(data, "secret key", part, str(path))
     return bytes(_only(blobs, "secret", str(path)))
-
-
-def write_evaluation_keys(folder: Path, keys: bytes) -> None:
-    """Write what `pack_evaluation_keys` returned."""
-    with atomic_file(folder / EVALUATION_FILE) as file:
-        file.write(keys)
 
 
 def pack_evaluation_keys(part: ClientPart, relin: bytes, galois: tuple[bytes, ...]) -> bytes:

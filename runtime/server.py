@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from tenseal import sealapi as seal
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
 
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput
-from hec.runtime import container, executor, keys
+from hec.runtime import container, executor, sides
 from hec.runtime.input_checks import check_names
-from hec.runtime.tenseal_backend import TensealBackend
-from hec.runtime.tenseal_context import TensealContext, to_bytes
 
 DEFAULT_CAP: Final = 8 * 2**30  # bytes: what a laptop of 16 GB can spare next to keys and plan
 
@@ -19,20 +17,23 @@ DEFAULT_CAP: Final = 8 * 2**30  # bytes: what a laptop of 16 GB can spare next t
 class Server:
     """A plan with one client's evaluation keys, and its plaintexts encoded; not for two threads.
 
-    Up to `cap` bytes of encoded diagonals are kept; the others are encoded anew for every
-    prediction. Raise `CompileError`, naming `place`, for a secret key, or for keys of another plan.
+    The keys are bytes, or the path of their file, which on OpenFHE saves gigabytes of memory. Up
+    to `cap` bytes of encoded diagonals are kept; the others are encoded anew for every prediction.
+    Raise `CompileError`, naming `place`, for a secret key, or for keys of another plan.
     """
 
     def __init__(
         self,
         plan: Plan,
-        evaluation_keys: bytes,
+        evaluation_keys: bytes | str | PathLike[str],
         place: str = "",
         cap: float = DEFAULT_CAP,
     ) -> None:
         self.plan = plan
-        self._context = TensealContext(plan.client.parameters)
-        backend = _backend(plan, self._context, evaluation_keys, place or "evaluation keys")
+        given = evaluation_keys if isinstance(evaluation_keys, bytes) else Path(evaluation_keys)
+        place = place or (str(given) if isinstance(given, Path) else "evaluation keys")
+        self._evaluator = sides.evaluator(plan.client, given, place)
+        backend = self._evaluator.backend
         self._prepared = executor.prepare(plan.server.program, backend, cap)
 
     def run(self, data: bytes, place: str = "") -> bytes:
@@ -48,32 +49,14 @@ class Server:
         inputs = {item.name: self._load(item, blobs[item.name], place) for item in part.inputs}
         results = executor.run(self._prepared, inputs)
         answers = {
-            item.name: tuple(self._save(block, item.level) for block in results[item.name])
+            item.name: tuple(
+                self._evaluator.save(block, item.level, item.scale) for block in results[item.name]
+            )
             for item in part.outputs
         }
         return container.pack("encrypted output", part, answers)
 
-    def _load(
-        self, item: PlanInput, blobs: tuple[container.Blob, ...], place: str
-    ) -> list[seal.Ciphertext]:
+    def _load(self, item: PlanInput, blobs: tuple[container.Blob, ...], place: str) -> list[Any]:
         place = f"{place}: tensor '{item.name}'"
-        load = self._context.load_ciphertext
+        load = self._evaluator.load
         return [load(blob, item.level, item.scale, place) for blob in blobs]
-
-    def _save(self, x: seal.Ciphertext, level: int) -> bytes:
-        return to_bytes(x, self._context.ciphertext_bytes(level))
-
-
-def _backend(plan: Plan, context: TensealContext, data: bytes, place: str) -> TensealBackend:
-    manifest = plan.client.keys
-    relin_bytes, galois_bytes = keys.unpack_evaluation_keys(plan.client, data, place)
-    relin = None
-    if manifest.relinearization:
-        relin = context.load(seal.RelinKeys(), relin_bytes, "relinearization key", place)
-    galois = tuple(
-        context.load(seal.GaloisKeys(), group, "rotation keys", place) for group in galois_bytes
-    )
-    backend = TensealBackend(context, relin, galois)
-    if not backend.has_exactly(manifest):
-        raise keys.wrong_keys(place)
-    return backend

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.ckks_ir import LinearTransform
+from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput, PlanOutput
@@ -31,6 +31,8 @@ class Simulation:
     outputs: dict[str, AnyArray]
     raw: dict[str, Array]  # (samples, elements), before the epilogue
     overflows: int  # slot values that the modulus could not hold
+    outside: int = 0  # slot values that entered a bootstrap outside of its interval
+    wrapped: int = 0  # samples that had one so far outside that it is lost
 
 
 def simulate(plan: Plan, samples: Samples, seed: int = 0) -> AnyArray | dict[str, AnyArray]:
@@ -58,7 +60,14 @@ def run_clear(plan: Plan, samples: Samples, progress: Progress = lambda done: No
 class _Exact(Cleartext):
     """The cleartext backend, with a whole matrix as one sparse product."""
 
-    overflows = 0
+    overflows = outside = 0
+
+    def __init__(self, parameters: EncryptionParameters) -> None:
+        super().__init__(parameters)
+        self.wrapped = np.zeros(0, np.bool_)
+
+    def start_batch(self, samples: int) -> None:
+        """Nothing is lost here."""
 
     def encrypt(self, values: Array, level: int, scale: float) -> Slots:
         return Slots(values, level, scale)
@@ -84,14 +93,16 @@ def _run(
     count = len(next(iter(arrays.values())))
     prepared = prepare(plan.server.program, backend)
     batch = max(1, _BATCH_VALUES // _widest(plan))
-    parts = []
+    parts, wrapped = [], 0
     for start in range(0, count, batch):
         chosen = {name: array[start : start + batch] for name, array in arrays.items()}
+        backend.start_batch(min(batch, count - start))
         parts.append(_batch(plan, prepared, backend, chosen))
+        wrapped += int(backend.wrapped.sum())
         progress(min(start + batch, count))
     raw = {o.name: np.concatenate([part[o.name] for part in parts]) for o in plan.client.outputs}
     outputs = {o.name: finish(o, raw[o.name]) for o in plan.client.outputs}
-    return Simulation(outputs, raw, backend.overflows)
+    return Simulation(outputs, raw, backend.overflows, backend.outside, wrapped)
 
 
 def by_name(plan: Plan, samples: Samples) -> dict[str, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from hec.compiler import noise
+from hec.compiler import fourier, noise
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform
 from hec.compiler.schedule import Split
 from hec.runtime.cleartext import Cleartext, Plain, Slots
@@ -21,17 +21,30 @@ from hec.runtime.cleartext import Cleartext, Plain, Slots
 Array = NDArray[np.float64]
 _POOL = 2**23  # errors drawn once: 32 MiB
 _WRAPPED = 2.0**20  # values of a lost sample, where the modulus could hold even larger ones
+HALF_PERIOD = 0.5  # values beyond it are outside of what the series was fitted for
+_TABLE_POINTS = 2**16  # of a period; a series of degree 63 is exact to 2e-6 between them
 _FEWEST_OFFSETS = 2**16  # a batch must be able to start at this many places of the pool
 
 
 class Simulator(Cleartext):
-    """Evaluates with the errors of CKKS; `overflows` counts values beyond the modulus."""
+    """Evaluates with the errors of CKKS, and counts what goes wrong.
+
+    `overflows` counts values beyond the modulus; `outside` those that entered a bootstrap beyond
+    the half period that is meant for them, all slots counted. `wrapped` tells which samples of the
+    batch since `start_batch` had one beyond the series' reach: such a value is lost.
+    """
 
     def __init__(self, parameters: EncryptionParameters, seed: int = 0) -> None:
         super().__init__(parameters)
         self._random = np.random.default_rng(seed)
         self._pool = self._random.standard_normal(_POOL, np.float32)
-        self.overflows = 0
+        self.overflows = self.outside = 0
+        self.wrapped = np.zeros(0, np.bool_)
+        self._tables: dict[int, _Table] = {}
+
+    def start_batch(self, samples: int) -> None:
+        """Forget which samples were lost."""
+        self.wrapped = np.zeros(samples, np.bool_)
 
     def encrypt(self, values: Array, level: int, scale: float) -> Slots:
         """Return (samples, slots) values with a fresh encryption's error."""
@@ -62,6 +75,30 @@ class Simulator(Cleartext):
     def mod_switch(self, x: Slots, level: int) -> Slots:
         """Drop to `level`, where the values must still fit."""
         return self._fitting(super().mod_switch(x, level))
+
+    def bootstrap(self, x: Slots, coefficients: Array) -> Slots:
+        """Evaluate the series of the noisy argument, with the error of the result."""
+        level, scale = self._refreshed(coefficients.shape[1] - 1)
+        far = np.abs(x.values)
+        if far.max(initial=0.0) >= HALF_PERIOD:
+            self.outside += int(np.count_nonzero(far >= HALF_PERIOD))
+            self._lose(np.any(far > fourier.REACH, axis=1))
+        argument = self._errors(x.values.shape) * np.float32(noise.bootstrapping(self.parameters))
+        argument += x.values
+        values = self._table(coefficients)(argument)
+        flat = noise.bootstrap_result(self.parameters, coefficients.shape[1] - 1)
+        values += self._errors(values.shape) * np.float32(flat)
+        return Slots(values, level, scale)
+
+    def _lose(self, samples: NDArray[np.bool_]) -> None:
+        if self.wrapped.shape != samples.shape:
+            self.start_batch(len(samples))
+        self.wrapped |= samples
+
+    def _table(self, coefficients: Array) -> _Table:
+        if id(coefficients) not in self._tables:
+            self._tables[id(coefficients)] = _Table(coefficients)
+        return self._tables[id(coefficients)]
 
     def linear_kernel(
         self, instruction: LinearTransform, level: int
@@ -123,6 +160,25 @@ class Simulator(Cleartext):
         lost = beyond.any(axis=1)
         values[lost] = self._random.uniform(-1, 1, values[lost].shape) * min(limit, _WRAPPED)
         return Slots(values, x.level, x.scale)
+
+
+class _Table:
+    """A Fourier series in single precision, interpolated between points of its period."""
+
+    def __init__(self, coefficients: Array) -> None:
+        self.coefficients = coefficients  # kept, so that no other array gets its id
+        points = np.linspace(0.0, 2.0, _TABLE_POINTS + 1)
+        values = fourier.series(coefficients, points)
+        self._values = values[:-1].astype(np.float32)
+        self._slopes = np.diff(values).astype(np.float32)
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return the series at `x`, any shape."""
+        place = np.asarray(x, np.float64) * (_TABLE_POINTS / 2)
+        whole = np.floor(place)
+        rest = (place - whole).astype(np.float32)
+        index = whole.astype(np.int64) & (_TABLE_POINTS - 1)
+        return np.asarray(self._values[index] + rest * self._slopes[index], np.float64)
 
 
 def sparse(matrix: DiagonalMatrix) -> sp.csr_array:

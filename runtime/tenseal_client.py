@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi as seal
 
+from hec.compiler.atomic_file import atomic_file
 from hec.compiler.errors import CompileError, fail
 from hec.compiler.key_manifest import KeyManifest
+from hec.compiler.plan_parts import ClientPart
+from hec.runtime import keys
 from hec.runtime.tenseal_context import SEAL_ERRORS, TensealContext, to_bytes
 
 Array = NDArray[np.float64]
@@ -54,6 +59,12 @@ class TensealSecret:
             )
         )
         return relin, galois
+
+    def write_evaluation_keys(self, part: ClientPart, path: Path) -> None:
+        """Write new evaluation keys, exactly those that `part` names."""
+        relin, galois = self.evaluation_keys(part.keys)
+        with atomic_file(path) as file:
+            file.write(keys.pack_evaluation_keys(part, relin, galois))
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
         """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit.

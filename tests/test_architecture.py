@@ -44,6 +44,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "schedule",
         "key_manifest",
         "bootstrapping",
+        "rotation_routes",
         "fourier",
         "archive",
         "plan",

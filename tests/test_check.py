@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cli_runner import compile_mlp, hec
 from hec.compiler import cli_check
 from hec.compiler.agreement import agreement, classes, error
-from hec.compiler.check import Check, CheckData, OutputCheck, check
+from hec.compiler.check import BootstrapCheck, Check, CheckData, OutputCheck, check
 from hec.compiler.clear_model import ClearModel
 from hec.compiler.encrypted_check import EncryptedCheck
 from hec.compiler.errors import CompileError
@@ -169,3 +169,24 @@ def test_the_network_can_be_given_as_a_file(folder: Path, root: Path) -> None:
     model = root / "examples" / "models" / "mlp.onnx"
     run = hec("check", folder / "mlp.hec", "--data", folder / "x.npy", "--model", model, "--json")
     assert json.loads(run.stdout)["outputs"][0]["agreement"] == 1.0
+
+
+def test_a_sample_that_wrapped_fails_the_check(plan: Plan) -> None:
+    sound = replace(a_check(plan, 0, None), bootstraps=BootstrapCheck(19, 7, 0))
+    lost = replace(sound, bootstraps=BootstrapCheck(19, 30, 1))
+    assert sound.passed
+    assert not lost.passed
+    told = [dict(cli_check._facts(found)) for found in (sound, lost)]
+    assert told[0]["bootstraps"] == "19 for one prediction; no sample wrapped around"
+    wrapped = "1 of 2 samples wrapped around in a bootstrap"
+    assert told[1]["bootstraps"] == f"19 for one prediction; {wrapped}"
+    assert told[1]["  outside"] == "30 values left the interval of their activation"
+    assert told[1]["result"] == "FAILED"
+
+
+def test_a_plan_that_refreshes_nothing_tells_of_no_bootstrap(
+    plan: Plan, mnist_test: NDArray[np.float32]
+) -> None:
+    found = check(plan, ClearModel.of_plan(plan), CheckData(mnist_test[:2]))
+    assert found.bootstraps is None
+    assert "bootstraps" not in dict(cli_check._facts(found))

@@ -8,10 +8,21 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import ckks_ir, noise
-from hec.compiler.ckks_ir import Instruction, LinearTransform, Program
-from hec.compiler.cost import CostCounter, Counted, StepCosts
-from hec.compiler.forecast import CONFIDENCE, Forecast, KernelSizes, forecast
+from hec.compiler.ckks_ir import Bootstrapping, Instruction, LinearTransform, Program
+from hec.compiler.cost import (
+    CostCounter,
+    Counted,
+    StepCosts,
+    bootstrap_seconds,
+    composed_of,
+    costs_of,
+)
+from hec.compiler.errors import InvalidProgram
+from hec.compiler.forecast import CONFIDENCE, Forecast, KernelSizes, bootstrap_count, forecast
+from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.rotation_routes import route
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import infer_types
 from hec.runtime import executor
@@ -193,3 +204,86 @@ def test_types_and_forecast_have_one_entry_per_instruction() -> None:
     found = forecast(program, [HALF] * 12)
     assert len(found.seconds) == len(found.deviations) == len(infer_types(program))
     assert found.total_seconds == sum(found.seconds)
+
+
+# Seconds of a bootstrap with two threads, OpenFHE 1.6.1, 2026-11-24: levels, degree, log2 of the
+# ring degree and of the slots, bits, depth, digits.
+Measured = tuple[tuple[int, int], int, int, int, int, int, int, float]
+BOOTSTRAPS: list[Measured] = [
+    ((2, 2), 31, 15, 14, 33, 22, 8, 12.0),
+    ((2, 2), 31, 15, 13, 33, 22, 8, 9.5),
+    ((2, 2), 31, 15, 12, 33, 22, 8, 9.6),
+    ((3, 2), 15, 15, 14, 33, 22, 8, 7.7),
+    ((3, 2), 15, 15, 12, 33, 22, 8, 6.2),
+    ((3, 2), 31, 15, 14, 31, 23, 8, 7.8),
+    ((3, 2), 15, 13, 12, 33, 22, 8, 1.46),
+    ((2, 2), 31, 13, 12, 33, 22, 8, 1.92),
+    ((3, 2), 15, 13, 10, 33, 22, 8, 1.35),
+    ((3, 2), 15, 12, 11, 33, 22, 8, 0.72),
+    ((3, 2), 15, 12, 11, 33, 28, 8, 0.89),
+    ((3, 2), 15, 12, 11, 33, 22, 23, 1.26),
+]
+
+
+@pytest.mark.parametrize("measured", BOOTSTRAPS, ids=str)
+def test_a_bootstrap_costs_what_was_measured(measured: Measured) -> None:
+    levels, degree, log_degree, log_slots, bits, depth, digits, seconds = measured
+    how = Bootstrapping(levels, (0, 0), 2**log_slots)
+    chosen = parameters(log_degree, bits, depth, digits, how)
+    assert bootstrap_seconds(chosen, degree) == pytest.approx(seconds, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("limbs", "rotate", "hoisted", "multiply_plain", "rescale", "encode"),
+    [
+        (4, 15.8, 8.0, 0.55, 4.5, 3.3),
+        (8, 29.0, 16.0, 1.0, 6.9, 4.7),
+        (12, 50.0, 25.0, 2.2, 10.0, 6.8),
+        (23, 158.0, 54.0, 3.1, 19.0, 12.3),
+    ],
+)
+def test_steps_on_openfhe_cost_what_was_measured(
+    limbs: int, rotate: float, hoisted: float, multiply_plain: float, rescale: float, encode: float
+) -> None:
+    costs = OpenfheCosts(parameters(15))
+    for found, milliseconds in (
+        (costs.key_switch(limbs), rotate),
+        (costs.hoisted_rotation(limbs), hoisted),
+        (costs.multiply_plain(limbs), multiply_plain),
+        (costs.rescale(limbs), rescale),
+        (costs.encode(limbs), encode),
+    ):
+        assert found == pytest.approx(milliseconds / 1000, rel=0.25)
+
+
+def test_the_backend_that_parameters_are_for_sets_the_price() -> None:
+    assert isinstance(costs_of(parameters()), OpenfheCosts)
+    assert isinstance(costs_of(TINY), StepCosts)
+    with pytest.raises(InvalidProgram, match="not made for bootstraps"):
+        bootstrap_seconds(TINY, 15)
+
+
+def test_rotations_without_a_key_are_priced_by_what_composes_them() -> None:
+    """Babies 0 and 3 share a decomposition; 1021 is composed of several."""
+    chosen = parameters()
+    costs, available = OpenfheCosts(chosen), composed_of(chosen)
+    each = costs.multiply_plain(5) + costs.add(5) + costs.encode(5)
+    for shifts, start in (((0, 3), 0), ((0, 1021), 0)):
+        matrix = diagonals(1, chosen.slots, (1, 1), shifts)
+        entry = ckks_ir.Input("x", first_slots(chosen.slots, 4), 4, SCALE, 1.0)
+        program = Program(chosen, (entry, LinearTransform(0, matrix, 1024, start, SCALE)))
+        hops = len(route(shifts[1], available, chosen.slots))
+        found = forecast(program, [HALF] * 2).seconds[1]
+        assert (hops > 1) == (shifts[1] == 1021)
+        assert found == pytest.approx(hops * costs.key_switch(5) + 2 * each)
+
+
+def test_a_program_that_refreshes_takes_the_seconds_of_its_bootstraps() -> None:
+    chosen = parameters()
+    program = refreshing_program(chosen)
+    found = forecast(program, [HALF / 2] * 8)
+    assert bootstrap_count(program) == 2
+    assert found.seconds[1] == found.seconds[5] == bootstrap_seconds(chosen, 15)
+    flat = noise.bootstrap_result(chosen, 15)
+    assert flat < found.deviations[1] < 2 * noise.bootstrapping(chosen)
+    assert found.deviations[5] > found.deviations[3]

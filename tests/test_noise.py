@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bootstrap_plans import parameters
 from hec.compiler import noise
-from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 
 Array = NDArray[np.float64]
 N = 512
@@ -90,3 +91,61 @@ def test_errors_grow_with_the_ring() -> None:
     assert noise.encoding(4 * N) == pytest.approx(2 * noise.encoding(N))
     assert noise.encryption(4 * N) == pytest.approx(2 * noise.encryption(N))
     assert noise.rescaling(4 * N) == pytest.approx(4 * noise.rescaling(N), rel=0.01)
+
+
+# Arguments' errors in slots, measured with OpenFHE 1.6.1, 2026-11-24: log2 of the ring degree and
+# of the slots, bits of scale, depth, digits.
+BOOTSTRAPS = [
+    (15, 14, 33, 22, 8, 2.9e-4),
+    (15, 14, 31, 23, 8, 3.5e-3),
+    (15, 8, 33, 20, 7, 2.0e-4),
+    (15, 8, 32, 20, 7, 4.6e-4),
+    (15, 8, 31, 20, 7, 2.9e-3),
+    (14, 8, 31, 20, 3, 1.7e-3),
+    (14, 8, 35, 20, 3, 7.9e-5),
+    (13, 12, 33, 22, 8, 1.3e-4),
+    (13, 8, 31, 20, 3, 5.3e-4),
+    (13, 8, 32, 20, 3, 9.3e-5),
+    (12, 11, 28, 22, 8, 1.1e-3),
+    (12, 11, 33, 22, 8, 1.1e-4),
+    (12, 11, 35, 22, 8, 1.0e-5),
+    (12, 11, 40, 22, 8, 7.4e-7),
+    (12, 11, 45, 22, 8, 5.3e-8),
+]
+
+
+@pytest.mark.parametrize(
+    ("log_degree", "log_slots", "bits", "depth", "digits", "error"), BOOTSTRAPS
+)
+def test_the_error_of_a_bootstrap_is_what_was_measured(
+    log_degree: int, log_slots: int, bits: int, depth: int, digits: int, error: float
+) -> None:
+    how = Bootstrapping((3, 2), (0, 0), 2**log_slots)
+    found = noise.bootstrapping(parameters(log_degree, bits, depth, digits, how))
+    assert abs(np.log2(found / error)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("log_degree", "log_slots", "degree", "error"),
+    [(12, 11, 15, 1.55e-5), (12, 11, 31, 4.0e-6), (12, 11, 7, 6.2e-5), (12, 8, 15, 5.9e-6)],
+)
+def test_the_error_of_a_result_is_what_was_measured_where_the_series_is_flat(
+    log_degree: int, log_slots: int, degree: int, error: float
+) -> None:
+    how = Bootstrapping((3, 2), (0, 0), 2**log_slots)
+    found = noise.bootstrap_result(parameters(log_degree, how=how), degree)
+    assert abs(np.log2(found / error)) < 0.3
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_hybrid_key_switching_multiplies_centred_digits_by_errors(
+    level: int, random: np.random.Generator
+) -> None:
+    primes, special = (2**12, 2**11, 2**10, 2**11), 2**24
+    error = fraction(random) + times(fraction(random), secret(random))
+    digits = (2.0**12,) if level == 0 else (2.0**23, 2.0**21)
+    for digit in digits:
+        part = digit * random.uniform(-0.5, 0.5, (TRIES, N))
+        error = error + times(part, random.normal(0, 3.2, (TRIES, N))) / special
+    chosen = EncryptionParameters(N, primes, (special,), 128, digits=2)
+    assert_deviation(error, noise.key_switching(chosen, level))

@@ -253,6 +253,24 @@ NODE_PROBLEMS: dict[str, tuple[Callable[[], ModelProto], str, str, str]] = {
         " of shape (2, 3)",
         "use one whole exponent from 0 to 8",
     ),
+    "slopes": (
+        lambda: _one("PRelu", "x,s", {"s": random(2, 2, 3)}),
+        "PRelu of shape (2, 3): slopes (2, 2, 3) do not broadcast to it",
+        " of shape (2, 3)",
+        AGAIN,
+    ),
+    "celu of nothing": (
+        lambda: _one("Celu", "x", alpha=0.0),
+        "Celu with alpha 0 divides by it",
+        " of shape (2, 3)",
+        "use Relu",
+    ),
+    "form of gelu": (
+        lambda: network([node("Gelu", "x", approximate="fast")], SHAPES, opset=20),
+        "Gelu with approximate 'fast' is not supported",
+        " of shape (2, 3)",
+        "use 'none' or 'tanh'",
+    ),
     "integers inside": (
         lambda: network(
             [node("Cast", "x", "y", to=TensorProto.INT32), node("Tanh", "y", "z")],

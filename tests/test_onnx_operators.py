@@ -188,6 +188,27 @@ CASES: dict[str, tuple[Any, ...]] = {
     "leaky relu": (node("LeakyRelu", "x", alpha=0.2), MATRIX),
     "leaky relu default": (node("LeakyRelu", "x"), MATRIX),
     "tanh": (node("Tanh", "x"), MATRIX),
+    "prelu one slope": (node("PRelu", "x,s"), MATRIX, {"s": np.float32([0.3])}),
+    "prelu channels": (node("PRelu", "x,s"), IMAGE, {"s": random(6, 1, 1)}),
+    **{
+        f"{operator} {number}": (node(operator, "x", **options), MATRIX, {}, opset)
+        for operator, opset, *forms in (
+            ("Celu", 17, {}, {"alpha": 0.5}),
+            ("Elu", 17, {}, {"alpha": 0.5}),
+            ("Erf", 17, {}),
+            ("Exp", 17, {}),
+            ("Gelu", 20, {}, {"approximate": "tanh"}),
+            ("HardSigmoid", 17, {}, {"alpha": 0.6, "beta": 0.1}),
+            ("HardSwish", 17, {}),
+            ("Mish", 18, {}),
+            ("Selu", 17, {}, {"alpha": 2.0, "gamma": 0.5}),
+            ("Softplus", 17, {}),
+            ("Softsign", 17, {}),
+            ("Swish", 24, {}, {"alpha": 1.702}),
+            ("ThresholdedRelu", 17, {}, {"alpha": 0.4}),
+        )
+        for number, options in enumerate(forms)
+    },
     "clip": (node("Clip", "x,l,h"), MATRIX, {"l": np.float32(-0.5), "h": np.float32(0.25)}),
     "clip low": (node("Clip", "x,l"), MATRIX, {"l": np.float32(-0.5)}),
     "clip at zero": (node("Clip", "x,l"), MATRIX, {"l": np.float32(0)}),

@@ -276,7 +276,11 @@ SERVER_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     ((*IN_PROGRAM, 2, "operand"), 7, "reads value 7"),
     ((*IN_PROGRAM, 2, "operand"), -1, "reads value -1"),
     ((*IN_PROGRAM, 11, "operand"), 10, "an output is read again"),
-    ((*IN_PROGRAM, 2, "is"), "Import", 'expected one of Add, AddPlain, Bootstrap, Input, LinearTransform'),
+    (
+        (*IN_PROGRAM, 2, "is"),
+        "Import",
+        "expected one of Add, AddPlain, Bootstrap, Input, LinearTransform",
+    ),
     ((*IN_PROGRAM, 2, "plain_scale"), 1e308, "a scale of 1e+308 is impossible"),
     ((*IN_PROGRAM, 2, "plain_scale"), -1.0, "a scale of -1 is impossible"),
     ((*IN_PROGRAM, 2, "baby_step"), 0, "the baby step is out of range"),

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bootstrap_plans import parameters, refreshing_program
 from cli_runner import hec
+from hec.compiler.cost import bootstrap_seconds
+from hec.compiler.memory import count_keys
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.report import SECURITY_SOURCE, key_bytes, report
@@ -109,7 +112,7 @@ def test_the_command_shows_every_layer_and_fit(deep: Plan, tmp_path: Path) -> No
     assert f"ring degree {DEEP.ring_degree}, 4096 slots" in lines
     assert "depth 3 levels" in lines
     assert any(line.startswith("conv matrix 4 > 3 28.0") for line in lines)
-    assert "relu1 relu 7 [-3, 3] [-2.5, 2] 0.01" in lines
+    assert "relu1 relu 7 [-3, 3] [-2.5, 2] 0.01 1.20" in lines
 
 
 def test_names_are_shown_as_they_are(linear: Plan, tmp_path: Path) -> None:
@@ -119,3 +122,50 @@ def test_names_are_shown_as_they_are(linear: Plan, tmp_path: Path) -> None:
     shown = hec("report", tmp_path / "plan.hec").stdout
     assert "[red]a[/]\N{REPLACEMENT CHARACTER}[2J" in shown
     assert "\x1b" not in shown
+
+
+@pytest.fixture
+def refreshing() -> Plan:
+    fit = replace(FIT, degree=15, tail=2e-7)
+    plan = plan_of(refreshing_program(parameters(15)), backend="openfhe")
+    labels = ("", *["relu1"] * 2, *["fc"] * 2, *["relu2"] * 2, "")
+    return Plan.of(plan.client, replace(plan.server, labels=labels, fits=(PlanFit("relu1", fit),)))
+
+
+def test_bootstraps_are_told_with_their_seconds_and_memory(refreshing: Plan) -> None:
+    server, chosen = report(refreshing).server, refreshing.client.parameters
+    assert server is not None
+    assert server.bootstraps is not None
+    told = server.bootstraps
+    assert (told.count, told.levels, told.degrees) == (2, (3, 2), (15,))
+    assert (told.slots, told.digits) == (16384, 8)
+    assert told.seconds_each == (bootstrap_seconds(chosen, 15),)
+    kinds = server.seconds_by_kind
+    assert kinds.bootstraps == pytest.approx(2 * told.seconds_each[0])
+    assert kinds.bootstraps + kinds.matrices + kinds.other == pytest.approx(server.seconds)
+    assert kinds.matrices > 0
+    held = server.memory
+    assert held.least == held.keys + held.bootstrapping + held.working
+    assert held.peak == held.least + held.diagonals
+    assert report(refreshing).key_bytes == held.keys
+    assert report(refreshing).keys == count_keys(chosen, refreshing.client.keys)
+    (fit,) = server.activations
+    assert (fit.tail_probability, fit.wrap_margin) == (2e-7, pytest.approx(1.2))
+
+
+def test_the_command_shows_bootstraps(refreshing: Plan, tmp_path: Path) -> None:
+    refreshing.save(tmp_path / "plan.hec")
+    run = hec("report", tmp_path / "plan.hec")
+    lines = [" ".join(line.split()) for line in run.stdout.splitlines()]
+    assert (run.exit_code, run.stderr) == (0, "")
+    assert any(line.startswith("bootstraps 2 of 16384 slots: ") for line in lines)
+    assert "levels 3 of CoeffsToSlots, 2 of SlotsToCoeffs; 8 digits" in lines
+    assert any(line.startswith("relu2 bootstrap of degree 15 3 > 4") for line in lines)
+    assert "relu1 relu 15 [-3, 3] [-2.5, 2] 0.01 2e-07 1.20" in lines
+
+
+def test_a_plan_without_bootstraps_tells_of_none(deep: Plan) -> None:
+    server = report(deep).server
+    assert server is not None
+    assert server.bootstraps is None
+    assert server.seconds_by_kind.bootstraps == server.memory.bootstrapping == 0

@@ -10,8 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+import bootstrap_plans
 import hec
+from bootstrap_plans import DEGREE, RELU
 from hec.compiler import noise
+from hec.compiler.bootstrapping import level_scales
 from hec.compiler.ckks_ir import (
     EncryptionParameters,
     LinearTransform,
@@ -20,6 +23,7 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.evaluate import evaluate
 from hec.compiler.forecast import forecast
+from hec.compiler.fourier import fitted, series, slope
 from hec.compiler.kernels import apply_linear, encode_linear
 from hec.compiler.lower import lower
 from hec.compiler.plan import Plan
@@ -29,7 +33,7 @@ from hec.runtime.cleartext import Cleartext, Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
 from hec.runtime.simulate import run_clear, run_simulated
-from hec.runtime.simulator import Simulator, sparse
+from hec.runtime.simulator import Simulator, _Table, sparse
 from onnx_oracle import network, node, random
 from sample_graphs import (
     FLAT,
@@ -41,6 +45,7 @@ from sample_graphs import (
     samples,
 )
 from sample_plans import TINY, dense, diagonals
+from sample_plans import plan_of as sample_plan
 
 Array = NDArray[np.float64]
 BITS = 1.5  # how far predicted, simulated and real errors may lie apart
@@ -190,6 +195,62 @@ def test_errors_of_two_steps_are_independent() -> None:
     zeros = Slots(np.zeros((2000, TINY.slots)), 1, 1.0)
     one, other = simulator.rotate(zeros, 1).values, simulator.rotate(zeros, 1).values
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.03
+
+
+def entering(chosen: EncryptionParameters, values: Array) -> Slots:
+    return Slots(values, 3, level_scales(chosen.primes)[3])
+
+
+def test_a_bootstrap_errs_by_the_slope_times_the_error_of_its_argument() -> None:
+    chosen = bootstrap_plans.parameters()
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (50, chosen.slots))
+    found = Simulator(chosen).bootstrap(entering(chosen, x), RELU)
+    error = found.values - series(RELU, x)
+    exact = Cleartext(chosen).bootstrap(entering(chosen, x), RELU)
+    assert (found.level, found.scale) == (exact.level, exact.scale)
+    steep = slope(RELU, x) * noise.bootstrapping(chosen)
+    expected = np.hypot(rms(steep), noise.bootstrap_result(chosen, DEGREE))
+    assert rms(error) == pytest.approx(expected, rel=0.02)
+    flat = (x < -0.1) & (x > -0.45)
+    assert rms(error[flat]) < rms(error) / 2
+
+
+@pytest.mark.parametrize("degree", [7, 63])
+def test_a_series_in_a_table_is_exact_far_below_the_noise(degree: int) -> None:
+    coefficients = fitted(lambda x: np.maximum(x, 0), degree)
+    x = np.random.default_rng(0).uniform(-3, 3, (4, 1000))
+    assert np.abs(_Table(coefficients)(x) - series(coefficients, x)).max() < 2e-5
+
+
+def test_values_outside_are_counted_and_only_those_beyond_the_reach_lose_their_sample() -> None:
+    chosen = bootstrap_plans.parameters()
+    x = np.zeros((4, chosen.slots))
+    x[1, :3] = 0.55
+    x[2, 5] = -0.61
+    x[3, 7] = 2.0
+    backend = Simulator(chosen)
+    backend.start_batch(4)
+    backend.bootstrap(entering(chosen, x), RELU)
+    assert backend.outside == 5
+    assert backend.wrapped.tolist() == [False, False, True, True]
+    backend.bootstrap(entering(chosen, x[::-1]), RELU)
+    assert backend.wrapped.tolist() == [True, True, True, True]
+    backend.start_batch(4)
+    assert not backend.wrapped.any()
+
+
+def test_a_simulation_counts_the_samples_that_wrapped() -> None:
+    plan = refreshing_plan()
+    inputs = np.full((6, 8), 0.2)
+    inputs[[1, 4], 3] = 0.9
+    found = run_simulated(plan, inputs)
+    assert (found.wrapped, found.outside) == (2, 2)
+    assert run_clear(plan, inputs).wrapped == 0
+    assert run_simulated(plan, inputs[:1]).wrapped == 0
+
+
+def refreshing_plan() -> Plan:
+    return sample_plan(bootstrap_plans.refreshing_program(bootstrap_plans.parameters(15)))
 
 
 # Real ciphertexts. `hec.compile` chooses the smallest ring, here of degree 8192.

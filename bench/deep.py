@@ -1,0 +1,185 @@
+"""Deep networks, whose activations are evaluated by functional bootstraps on OpenFHE.
+
+python bench/deep.py [MODEL ...] --data FOLDER --simulated 2000 --encrypted 1
+
+Compiles and simulates each network in a process of its own; then the client makes keys and
+encrypts, and the server predicts, each as a process of its own too, so that its peak is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+import hec
+import rows
+import session
+from hec.compiler.report import report
+from hec.runtime.simulate import run_clear, run_simulated
+from models import data_folder, select
+
+GIGA = 1e9
+NETWORK = rows.Column("network", "model")
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / GIGA:.2f}"
+
+
+TABLES = {
+    "Agreement": [
+        NETWORK,
+        rows.Column("simulated", "simulated_samples", rows.whole),
+        rows.Column("agreement %", "agreement", rows.percent),
+        rows.Column("top-1 %", "accuracy", rows.percent),
+        rows.Column("clear top-1 %", "clear_accuracy", rows.percent),
+        rows.Column("outside", "outside", rows.whole),
+        rows.Column("samples wrapped", "wrapped", rows.whole),
+        rows.Column("rms of logits", "output_rms"),
+        rows.Column("rms error, simulated", "simulated_error"),
+        rows.Column("encrypted agree", "encrypted_agreement"),
+        rows.Column("rms error, encrypted", "encrypted_error"),
+        rows.Column("promised bits", "promised_bits", rows.tenths),
+        rows.Column("forecast bits", "forecast_bits", rows.tenths),
+        rows.Column("bits kept, worst", "kept_bits", rows.tenths),
+    ],
+    "Cost": [
+        NETWORK,
+        rows.Column("compile s", "compile_seconds", rows.tenths),
+        rows.Column("ring", "ring_degree", rows.whole),
+        rows.Column("levels", "levels", rows.whole),
+        rows.Column("modulus bits", "modulus_bits", rows.whole),
+        rows.Column("bootstraps", "bootstraps", rows.whole),
+        rows.Column("forecast s", "forecast_seconds", rows.tenths),
+        rows.Column("server s", "run_seconds", rows.tenths),
+        rows.Column("cpu s", "cpu_seconds", rows.tenths),
+        rows.Column("fastest", "run_fastest", rows.tenths),
+        rows.Column("slowest", "run_slowest", rows.tenths),
+        rows.Column("forecast GB", "forecast_bytes", _gigabytes),
+        rows.Column("server peak GB", "server_peak_bytes", _gigabytes),
+        rows.Column("keys GB", "key_bytes", _gigabytes),
+        rows.Column("keygen s", "key_seconds", rows.tenths),
+        rows.Column("load s", "load_seconds", rows.tenths),
+        rows.Column("request MB", "request_bytes", rows.megabytes),
+        rows.Column("reply MB", "reply_bytes", rows.megabytes),
+    ],
+}
+
+
+def measure(name: str, folder: Path, simulated: int, encrypted: int) -> rows.Row:
+    """Compile, simulate `simulated` samples, encrypt `encrypted` of them; compare."""
+    (model,) = select([name])
+    samples = model.samples(folder)
+    test = samples.test[:simulated]
+    clear = session.clear_outputs(folder / "models" / model.path, test)
+    plan, compile_seconds = session.compile_model(model, folder, samples, "openfhe")
+    found = report(plan)
+    row: rows.Row = {"compile_seconds": compile_seconds, **session.parameters(plan)}
+    if found.server is not None:
+        row |= {
+            "forecast_seconds": found.server.seconds,
+            "forecast_bytes": found.server.peak_bytes,
+            "bootstraps": found.server.bootstraps,
+        }
+    row |= _simulated(plan, test, clear)
+    if samples.labels is not None:
+        row["clear_accuracy"] = float((clear.argmax(1) == samples.labels[:simulated]).mean())
+    with tempfile.TemporaryDirectory(prefix="hec-bench-") as scratch:
+        plan_file = Path(scratch) / "model.hec"
+        plan.save(plan_file)
+        exact = session.as_matrix(run_clear(plan, test[:encrypted]).outputs, encrypted)
+        del plan, samples  # the processes to come need the memory
+        if encrypted:
+            row |= _encrypted(plan_file, test[:encrypted], clear[:encrypted], exact)
+    return row
+
+
+def _simulated(plan: hec.Plan, test: session.NDArray[np.float32], clear: session.Array) -> rows.Row:
+    simulation = run_simulated(plan, test)
+    predicted = session.as_matrix(simulation.outputs, len(test))
+    return {
+        "simulated_samples": len(test),
+        "agreement": session.agreement(predicted, clear),
+        "outside": simulation.outside,
+        "wrapped": simulation.wrapped,
+        "simulated_error": _rms(predicted - clear),
+        "output_rms": _rms(clear),
+        "promised_bits": plan.client.precision,
+    }
+
+
+def _encrypted(
+    plan: Path, test: session.NDArray[np.float32], clear: session.Array, exact: session.Array
+) -> rows.Row:
+    """Run client and server on the files of a plan, as its users do."""
+    folder, keys = plan.parent / "messages", plan.parent / "keys"
+    folder.mkdir()
+    _, key_seconds = session.timed(lambda: _hec("keygen", plan, "-o", keys))
+    for number, sample in enumerate(test):
+        np.save(folder / f"{number:03}.npy", sample)
+        request = folder / f"{number:03}.enc"
+        _hec("encrypt", plan, "--keys", keys, folder / f"{number:03}.npy", "-o", request)
+    server = Path(__file__).with_name("deep_server.py")
+    command = [sys.executable, server, plan, keys / "evaluation.key", folder]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    measured = json.loads(answer.splitlines()[-1])
+    found = []
+    for reply in sorted(folder.glob("*.out")):
+        output = reply.with_suffix(".y.npy")
+        _hec("decrypt", plan, "--keys", keys, reply, "-o", output)
+        found.append(np.load(output).reshape(-1))
+    outputs, seconds = np.stack(found), np.array(measured.pop("run_seconds"))
+    return {
+        **measured,
+        "run_seconds": float(np.median(seconds)),
+        "run_fastest": float(seconds.min()),
+        "run_slowest": float(seconds.max()),
+        "key_seconds": key_seconds,
+        "key_bytes": (keys / "evaluation.key").stat().st_size,
+        "request_bytes": request.stat().st_size,
+        "reply_bytes": reply.stat().st_size,
+        "encrypted_agreement": f"{(outputs.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",
+        "encrypted_error": _rms(outputs - clear),
+        "kept_bits": float(-np.log2(np.abs(outputs - exact).max())),
+    }
+
+
+def _hec(*arguments: str | Path) -> None:
+    command = [str(Path(sys.executable).with_name("hec")), *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _rms(values: session.Array) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def main(
+    models: Annotated[list[str] | None, typer.Argument(help="names; all without any")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder of models and data sets")] = None,
+    simulated: Annotated[int, typer.Option(min=1, help="samples in the simulator")] = 2000,
+    encrypted: Annotated[int, typer.Option(help="samples on real ciphertexts")] = 1,
+    out: Annotated[Path, typer.Option(help="folder of the results")] = Path("bench/results"),
+    again: Annotated[bool, typer.Option("--again", help="forget earlier rows")] = False,
+    child: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measure agreement, error, time and memory of each deep network."""
+    folder = data_folder(data)
+    if child:
+        rows.hand_over(measure(child, folder, simulated, encrypted))
+        return
+    arguments = [f"--data={folder}", f"--simulated={simulated}", f"--encrypted={encrypted}"]
+    names = [model.name for model in select(models or [], deep=True)]
+    table = rows.measure_each(Path(__file__), names, arguments, out, again)
+    rows.show(TABLES, table, out / "deep.md")
+    raise typer.Exit(code=any("error" in row for row in table))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,184 @@
+"""How much memory a Program takes: on the server, and on the client that makes its keys.
+
+Keys and encoded matrices are arrays of limbs, so they are counted, not fitted. Source of what a
+bootstrap keeps: OpenFHE 1.6.1, `EvalFEFuncBootstrapSetup`, measured 2026-11-24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hec.compiler.bootstrap_keys import Stage, coeffs_to_slots, key_count, slots_to_coeffs
+from hec.compiler.ckks_ir import (
+    LIMB_BYTES,
+    AddPlain,
+    Bootstrapping,
+    EncryptionParameters,
+    LinearTransform,
+    Program,
+    ValueType,
+)
+from hec.compiler.kernels import diagonal_bytes
+from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.compiler.typing_rules import infer_types, operands
+
+_PROCESS_BYTES: Final = 150 * 10**6  # interpreter, numpy, the library and its tables
+_COMPLEX_BYTES: Final = 16  # OpenFHE keeps the values of a plaintext, too
+_MEMINFO: Final = Path("/proc/meminfo")
+_GROUP_LIMITS: Final = (  # of a container: limit, and what is used of it
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a process holds at its peak, by what they are for."""
+
+    keys: int  # evaluation keys
+    bootstrapping: int  # encoded matrices of the bootstrap
+    working: int  # ciphertexts at work, and the process itself
+    diagonals: int = 0  # encoded weights, all of them; a server short of memory keeps fewer
+
+    @property
+    def least(self) -> int:
+        """The peak where no encoded weight is kept."""
+        return self.keys + self.bootstrapping + self.working
+
+    @property
+    def peak(self) -> int:
+        """The peak where every encoded weight is kept."""
+        return self.least + self.diagonals
+
+
+def server_memory(program: Program) -> Memory:
+    """Return what a server of `program` holds."""
+    parameters, types = program.parameters, infer_types(program)
+    return Memory(
+        keys_bytes(parameters, needed_keys(program)),
+        setup_bytes(parameters),
+        _PROCESS_BYTES + _bootstrap_working(parameters) + _live_bytes(program, types),
+        sum(_encoded(x, types, parameters) for x in program.instructions),
+    )
+
+
+def client_memory(parameters: EncryptionParameters, keys: KeyManifest) -> Memory:
+    """Return what a client holds while it makes its keys."""
+    return Memory(keys_bytes(parameters, keys), setup_bytes(parameters), _PROCESS_BYTES)
+
+
+def keys_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int:
+    """Return the size of all evaluation keys in memory; OpenFHE's file of them is as large."""
+    return count_keys(parameters, keys) * one_key_bytes(parameters)
+
+
+def count_keys(parameters: EncryptionParameters, keys: KeyManifest) -> int:
+    """Return how many evaluation keys there are, those of the bootstrap included."""
+    count = len(keys.rotations) + keys.relinearization
+    if keys.bootstrapping and parameters.bootstrapping is not None:
+        count += key_count(parameters.ring_degree, parameters.bootstrapping)
+    return count
+
+
+def one_key_bytes(parameters: EncryptionParameters) -> int:
+    """Return the size of one rotation key: a pair of polynomials for each digit."""
+    digits = parameters.digits or len(parameters.primes)
+    return 2 * digits * _top_limbs(parameters) * _limb_bytes(parameters)
+
+
+def setup_bytes(parameters: EncryptionParameters) -> int:
+    """Return the size of the bootstrap's encoded matrices, 0 where there are none."""
+    how = parameters.bootstrapping
+    if how is None:
+        return 0
+    top = len(parameters.primes)
+    lowest = len(slots_to_coeffs(how)) + 1
+    return _stages_bytes(coeffs_to_slots(how), top, parameters, how) + _stages_bytes(
+        slots_to_coeffs(how), lowest, parameters, how
+    )
+
+
+def _stages_bytes(
+    stages: Sequence[Stage], limbs: int, parameters: EncryptionParameters, how: Bootstrapping
+) -> int:
+    """Return the size of encoded stages, the first at `limbs`; one limb more holds coefficients."""
+    extra = len(parameters.special_primes) + 1
+    return sum(
+        stage.diagonals
+        * ((limbs - number + extra) * _limb_bytes(parameters) + how.slots * _COMPLEX_BYTES)
+        for number, stage in enumerate(stages)
+    )
+
+
+def free_memory() -> int | None:
+    """Return the bytes that this process may still take; None where the system does not tell."""
+    found = [limit for limit in (_available(), *map(_group_rest, _GROUP_LIMITS)) if limit]
+    return min(found, default=None)
+
+
+def _available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    kilobytes = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return next((1024 * int(number) for number in kilobytes), None)
+
+
+def _group_rest(files: tuple[str, str]) -> int | None:
+    """Return what a control group has left; None without a limit."""
+    try:
+        limit, used = (Path(file).read_text(encoding="ascii").strip() for file in files)
+        return max(1, int(limit) - int(used))
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+
+
+def _limb_bytes(parameters: EncryptionParameters) -> int:
+    return parameters.ring_degree * LIMB_BYTES
+
+
+def _top_limbs(parameters: EncryptionParameters) -> int:
+    return len(parameters.primes) + len(parameters.special_primes)
+
+
+def _bootstrap_working(parameters: EncryptionParameters) -> int:
+    """Return the size of the baby steps of the largest stage."""
+    how = parameters.bootstrapping
+    if how is None:
+        return 0
+    babies = max(stage.babies for stage in coeffs_to_slots(how))
+    return 2 * babies * _top_limbs(parameters) * _limb_bytes(parameters)
+
+
+def _live_bytes(program: Program, types: Sequence[ValueType]) -> int:
+    """Return the largest size of all ciphertexts that are still to be read."""
+    last = list(range(len(types)))
+    for position, instruction in enumerate(program.instructions):
+        for operand in operands(instruction):
+            last[operand] = position
+    size = [2 * x.blocks * (x.level + 1) * _limb_bytes(program.parameters) for x in types]
+    live = [
+        sum(size[value] for value in range(position + 1) if last[value] >= position)
+        for position in range(len(types))
+    ]
+    return max(live, default=0)
+
+
+def _encoded(
+    instruction: object, types: Sequence[ValueType], parameters: EncryptionParameters
+) -> int:
+    match instruction:
+        case LinearTransform():
+            return diagonal_bytes(instruction, types[instruction.operand].level)
+        case AddPlain():
+            x = types[instruction.operand]
+            return x.blocks * (x.level + 1) * _limb_bytes(parameters)
+        case _:
+            return 0

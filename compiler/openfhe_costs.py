@@ -1,0 +1,125 @@
+"""What each primitive step, and a functional bootstrap, cost on OpenFHE.
+
+HYBRID key switching cuts the limbs of a ciphertext into digits, raises each to all limbs and the
+special ones (a hoisted rotation shares that), multiplies by the key, and drops the special limbs.
+A bootstrap is counted in these steps; its constants were fitted to 1-thread CPU seconds and
+2-thread seconds on 2 cores of an AMD EPYC without AVX-512, OpenFHE 1.6.1, 2026-11-24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, log2, sqrt
+from typing import Final
+
+from hec.compiler.bootstrap_keys import Stage, coeffs_to_slots, partial_sums, slots_to_coeffs
+from hec.compiler.bootstrapping import EXPONENTIAL_LEVELS, series_levels
+from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
+
+_REFERENCE: Final = 32768 * log2(32768)  # the seconds below are those of this ring degree
+_DOUBLINGS: Final = 3  # squarings of the exponential
+_EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
+_FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
+_EXTENDED_PRODUCT: Final = 0.18e-3  # seconds per limb: a diagonal times a rotation, added; fitted
+
+
+@dataclass(frozen=True)
+class OpenfheCosts:
+    """Seconds of one primitive step with two threads; `limbs` is level + 1."""
+
+    parameters: EncryptionParameters
+
+    @property
+    def _size(self) -> float:
+        ring_degree = self.parameters.ring_degree
+        return ring_degree * log2(ring_degree) / _REFERENCE
+
+    def _extended(self, limbs: int) -> int:
+        return limbs + len(self.parameters.special_primes)
+
+    def decompose(self, limbs: int) -> float:
+        """What hoisted rotations of one ciphertext share."""
+        width = ceil(len(self.parameters.primes) / self.parameters.digits)
+        return self._size * 0.55e-3 * ceil(limbs / width) * self._extended(limbs)
+
+    def _inner_product(self, limbs: int) -> float:
+        width = ceil(len(self.parameters.primes) / self.parameters.digits)
+        return self._size * 0.155e-3 * ceil(limbs / width) * self._extended(limbs)
+
+    def _drop_special(self, limbs: int) -> float:
+        return self._size * 1.13e-3 * self._extended(limbs)
+
+    def hoisted_rotation(self, limbs: int) -> float:
+        """One rotation of a ciphertext that is decomposed already."""
+        return self._inner_product(limbs) + self._drop_special(limbs)
+
+    def key_switch(self, limbs: int) -> float:
+        """One rotation, or one relinearization."""
+        return self.decompose(limbs) + self.hoisted_rotation(limbs)
+
+    def multiply_plain(self, limbs: int) -> float:
+        """One product with an encoded plaintext."""
+        return self._size * 0.14e-3 * limbs
+
+    def add(self, limbs: int) -> float:
+        """One sum of ciphertexts."""
+        return self._size * 0.06e-3 * limbs
+
+    def multiply(self, limbs: int) -> float:
+        """One product of ciphertexts, without its relinearization."""
+        return self._size * 0.2e-3 * limbs
+
+    def rescale(self, limbs: int) -> float:
+        """One rescaling."""
+        return self._size * 0.8e-3 * (limbs + 1)
+
+    def encode(self, limbs: int) -> float:
+        """One plaintext made, where it is not kept."""
+        return self._size * (0.43e-3 * limbs + 1.27e-3)
+
+    def bootstrap(self, how: Bootstrapping, degree: int) -> float:
+        """One functional bootstrap of a series of `degree`."""
+        return sum(self._bootstrap_parts(how, degree))
+
+    def _bootstrap_parts(self, how: Bootstrapping, degree: int) -> Iterator[float]:
+        top = len(self.parameters.primes)
+        decoding, encoding = slots_to_coeffs(how), coeffs_to_slots(how)
+        for number, stage in enumerate(decoding):
+            yield self._stage(stage, len(decoding) + 1 - number)
+        yield self.key_switch(1) + self.key_switch(top)  # to a sparse secret, and back
+        full = how.slots == self.parameters.slots
+        copies = len(partial_sums(self.parameters.ring_degree, how)) if not full else 0
+        yield (1 + copies) * self.key_switch(top)  # and one conjugation
+        for number, stage in enumerate(encoding):
+            yield self._stage(stage, top - number)
+        twice = _FULL if full else 1.0
+        yield twice * self._evaluation(top - len(encoding), degree)
+
+    def _stage(self, stage: Stage, limbs: int) -> float:
+        """Baby steps stay in the extended modulus; every giant step leaves it and comes back."""
+        giant = self.decompose(limbs) + self._inner_product(limbs) + self._drop_special(limbs)
+        products = self._size * _EXTENDED_PRODUCT * self._extended(limbs) * stage.diagonals
+        babies = self.decompose(limbs) + (stage.babies - 1) * self._inner_product(limbs)
+        rest = self._drop_special(limbs) + self.rescale(limbs)
+        return babies + products + (stage.giants - 1) * giant + rest
+
+    def _evaluation(self, limbs: int, degree: int) -> float:
+        """The exponential and the series of one ciphertext that enters with `limbs`."""
+        seconds, steps = 0.0, EXPONENTIAL_LEVELS - _DOUBLINGS
+        products = _EXPONENTIAL_PRODUCTS / steps
+        for number in range(EXPONENTIAL_LEVELS):
+            each = products if number < steps else 1.0
+            seconds += each * self._product(limbs - number)
+        levels = series_levels(degree)
+        each = _series_products(degree) / levels
+        after = limbs - EXPONENTIAL_LEVELS
+        return seconds + sum(each * self._product(after - number) for number in range(levels))
+
+    def _product(self, limbs: int) -> float:
+        return self.multiply(limbs) + self.key_switch(limbs) + self.rescale(limbs)
+
+
+def _series_products(degree: int) -> float:
+    """Products of a series by Paterson and Stockmeyer's rule."""
+    return sqrt(2 * degree) + log2(degree + 1)

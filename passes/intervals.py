@@ -1,0 +1,101 @@
+"""Intervals of activations: how far the inputs of each channel reach, also in samples to come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hec.compiler.approximation import grid
+from hec.compiler.functions import Function
+from hec.compiler.tensor_ir import Array, Shape
+
+NARROWEST = 0.1  # a channel's interval is at least this share of its tensor's
+OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval: degree 15 explodes there
+OFF_CENTRE = 0.5  # share of the radius up to which the interval is made symmetric: no shift
+HIGHEST_ORDER = 4  # of homogeneity that is looked for
+
+
+def homogeneity(function: Function) -> int | None:
+    """Return k if f(c x) = c^k f(x) for c > 0, 1 for ReLU: its intervals may be scaled."""
+    once, thrice = function(grid()), function(3.0 * grid())
+    for order in range(1, HIGHEST_ORDER + 1):
+        if np.allclose(thrice, 3.0**order * once, rtol=1e-12, atol=0.0):
+            return order
+    return None
+
+
+def by_channel(values: Array, shape: Shape) -> Array:
+    """Return (samples, elements) as (channels, samples of that channel)."""
+    channels = _channels(shape)
+    count = len(values)
+    return np.ascontiguousarray(values.reshape(count, channels, -1).swapaxes(0, 1)).reshape(
+        channels, -1
+    )
+
+
+def by_sample(values: Array, samples: int) -> Array:
+    """Return what `by_channel` returned as (samples, elements) again."""
+    each = values.reshape(len(values), samples, -1).swapaxes(0, 1)
+    return np.ascontiguousarray(each).reshape(samples, -1)
+
+
+def each_element(values: Array, shape: Shape) -> Array:
+    """Return one value per channel as one per element."""
+    elements = int(np.prod(shape))
+    return np.repeat(values, elements // values.size)
+
+
+def _channels(shape: Shape) -> int:
+    """Return the channels of an image, (1, channels, ...); else every element is one."""
+    return shape[1] if len(shape) >= 3 and shape[0] == 1 else int(np.prod(shape))
+
+
+def shared_intervals(
+    x: Array, function: Function, margin: float, samples: int, outside: float = OUTSIDE
+) -> tuple[Array, Array]:
+    """Return the interval of each channel, when all have the same approximation."""
+    if homogeneity(function) is None:
+        whole = x.reshape(len(x), samples, -1).swapaxes(0, 1).reshape(1, -1)
+        centre, radius = (whole.max() + whole.min()) / 2, (whole.max() - whole.min()) / 2
+        if abs(centre) <= OFF_CENTRE * radius:
+            centre = 0.0
+        widest = reach(np.abs(whole - centre), samples, margin, outside)
+        radii = not_zero(np.repeat(widest, len(x)))
+        return centre - radii, centre + radii
+    radii = reach(np.abs(x), samples, margin, outside)
+    radii = not_zero(np.maximum(radii, NARROWEST * radii.max(initial=0.0)))
+    return -radii, radii
+
+
+def reach(x: Array, samples: int, margin: float, outside: float = OUTSIDE) -> Array:
+    """Return how far each row of magnitudes may reach in samples yet to come.
+
+    That is the largest seen, `margin` times, or more: each sample's largest is taken to follow
+    a Gumbel distribution, and the reach is exceeded with probability `outside`.
+    Source: measured: ResNet-20, ReLU at degree 15, 32 samples: one of 100 other images goes
+    outside, by 0.4 %; with `margin` alone three images in four explode.
+    """
+    peaks = x.reshape(len(x), samples, -1).max(axis=2)
+    steps = np.sqrt(6) / np.pi * (-np.log(outside) - np.euler_gamma)
+    steps *= 1 + np.sqrt(2 / samples)  # two standard errors of the standard deviation
+    largest = margin * peaks.max(axis=1)
+    expected = peaks.mean(axis=1) + steps * peaks.std(axis=1)
+    return np.asarray(np.maximum(expected, largest), np.float64)
+
+
+def tail(t: Array) -> float:
+    """Return the probability that an element of another sample has a magnitude beyond 1.
+
+    `t` is (samples, elements), a whole tensor in units of its intervals; each sample's largest
+    magnitude is taken to follow a Gumbel distribution of the mean and deviation seen.
+    """
+    peaks = np.abs(t).max(axis=1)
+    deviation = float(peaks.std())
+    if not deviation:
+        return float(peaks.max() > 1)
+    steps = np.pi / np.sqrt(6) * (1.0 - float(peaks.mean())) / deviation + np.euler_gamma
+    return float(-np.expm1(-np.exp(-steps)))
+
+
+def not_zero(radius: Array) -> Array:
+    """Return the radii, with 1 for a channel that is constant."""
+    return np.where(radius > 0, radius, 1.0)

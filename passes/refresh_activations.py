@@ -1,0 +1,118 @@
+"""Refresh activations: every `Activation` becomes a bootstrap that evaluates it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from hec.compiler import fourier
+from hec.compiler.bootstrapping import DEGREES
+from hec.compiler.calibration import Calibration, Range
+from hec.compiler.errors import fail
+from hec.compiler.functions import Function
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Activation, Array, TensorGraph
+from hec.passes.intervals import by_channel, by_sample, each_element, shared_intervals, tail
+from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
+from hec.passes.trials import DEFAULT_ERROR, DISAGREEING, Limits, Trials
+
+NOISE: Final = 3e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
+OUTSIDE: Final = 1e-3  # probability of a sample's channel beyond its interval; measured below
+SMOOTH: Final = 1e-3  # largest error of a fit, share of the function's range, to try the lowest
+
+
+def refresh_activations(
+    graph: TensorGraph, target: Target, calibration: Calibration
+) -> TensorGraph:
+    """Replace each `Activation` by scaling, a `Bootstrap` with its series, and an affine step.
+
+    Layers are fitted in order, each on inputs as the approximated network gives them, with `NOISE`,
+    towards the exact activation's outputs. All have one degree: the depth of a context follows from
+    the highest, and a lower one beside it saves nothing. It is the lowest that meets the target of
+    `approximate_activations` at the outputs; `Target.degree` forces one.
+
+    Source: measured: ResNet-20 (ReLU, degree 15), 2,000 test images, 376 million elements, error as
+    a share of the outputs' rms. 64 samples: `OUTSIDE` 3e-5, 1e-3, 1e-2 errors of 6.1, 4.4,
+    4.5 %, agreement 98.6, 98.8, 99.05 %, and 22, 814, 8,643 elements outside, of which 0, 88, 726
+    beyond 0.6. With 16, 32, 128 samples at 1e-3: 4.8, 4.5, 4.3 %, agreement 98.55, 98.8, 98.95 %.
+    Degree 31, 32 samples: 2.5 %, agreement 99.05 %.
+    Cost: one evaluation of the graph, and another for each degree tried.
+    """
+    layers = [i for i, op in enumerate(graph.operations) if isinstance(op, Activation)]
+    if not layers:
+        return graph
+    trials = Trials(graph, calibration, _stand_in, _limits(target, calibration))
+    degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
+    best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
+    return best.rebuilt.finish(graph.outputs)
+
+
+def _limits(target: Target, calibration: Calibration) -> Limits:
+    if target.degree is not None:
+        return Limits()
+    if target.max_error is not None or calibration.samples is None:
+        return Limits(target.max_error or DEFAULT_ERROR)
+    count = len(next(iter(calibration.samples.values())))
+    return Limits(DEFAULT_ERROR, max(DISAGREEING, 1 / count))  # one sample may always be close
+
+
+def _forced(degree: int) -> int:
+    if degree not in DEGREES:
+        raise fail(
+            f"no bootstrap evaluates a series of degree {degree}",
+            f"--degree {degree}",
+            f"use one of {', '.join(map(str, DEGREES))}",
+        )
+    return degree
+
+
+def _degrees(trials: Trials, layers: list[int]) -> tuple[int, ...]:
+    """Return the degrees worth trying: the lowest only where every function is smooth."""
+    for layer in layers:
+        activation = trials.graph.operations[layer]
+        if isinstance(activation, Activation):
+            x = trials.exact[activation.operand]
+            if not _is_smooth(activation.function, float(x.min()), float(x.max())):
+                return DEGREES[1:]
+    return DEGREES
+
+
+def _is_smooth(function: Function, low: float, high: float) -> bool:
+    def scaled(x: Array) -> Array:
+        return function((low + high) / 2 + (high - low) * x)
+
+    x = np.linspace(-0.5, 0.5, fourier.GRID)
+    wanted = scaled(x)
+    error = np.abs(fourier.series(fourier.fitted(scaled, DEGREES[0]), x) - wanted).max()
+    return bool(error <= SMOOTH * np.ptp(wanted))
+
+
+def _stand_in(
+    activation: Activation, operand: Range, wanted: Array | None, degree: int, margin: float
+) -> StandIn:
+    """Fit a series of `degree` to inputs in `operand`, to give the outputs `wanted`."""
+    if operand.values is None or wanted is None:
+        return unweighted(SERIES, activation.function, operand, degree)
+    shape, count = activation.shape, len(wanted)
+    x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
+    low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
+    centre, radius = (low + high) / 2, (high - low) / 2
+    t = (x - centre[:, None]) / radius[:, None]
+    beyond = tail(np.abs(t).reshape(len(t), count, -1).max(axis=(0, 2))[:, None])
+    noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
+    coefficients, gain, bias, values = shared(
+        SERIES, activation.function, noisy, y, (centre, radius), degree
+    )
+    each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
+    return StandIn(
+        SERIES,
+        each[0],
+        each[1],
+        coefficients,
+        each[2],
+        each[3],
+        (float(low.min()), float(high.max())),
+        beyond,
+        by_sample(values, count),
+    )

@@ -1,0 +1,102 @@
+"""The forecast of memory against what processes held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bootstrap_plans import parameters, refreshing_program
+from hec.compiler import memory
+from hec.compiler.ckks_ir import Bootstrapping
+from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.compiler.memory import (
+    client_memory,
+    free_memory,
+    keys_bytes,
+    one_key_bytes,
+    server_memory,
+    setup_bytes,
+)
+from sample_plans import DEEP, deep_program
+
+WITH_BOOTSTRAPS = KeyManifest((), relinearization=True, bootstrapping=True)
+# OpenFHE 1.6.1, 8 digits, 33-bit primes, 2026-11-24: log2 of ring degree and slots, levels, depth,
+# GB of set-up, and GB at the peak, where that was measured.
+MEASURED = [
+    (15, 14, (2, 2), 22, 4.4, 11.6),
+    (15, 14, (3, 2), 22, 1.911, 11.2),
+    (15, 12, (3, 2), 22, 1.1, 10.4),
+    (14, 13, (3, 2), 22, 0.803, None),
+    (14, 13, (2, 2), 22, 1.615, None),
+    (13, 12, (2, 2), 22, 0.528, None),
+    (13, 10, (3, 2), 22, 0.157, None),
+    (12, 11, (3, 3), 23, 0.082, None),
+    (12, 11, (3, 2), 28, 0.126, None),
+]
+
+
+@pytest.mark.parametrize(("log_degree", "log_slots", "levels", "depth", "setup", "peak"), MEASURED)
+def test_the_memory_of_a_bootstrap_is_what_was_measured(
+    log_degree: int,
+    log_slots: int,
+    levels: tuple[int, int],
+    depth: int,
+    setup: float,
+    peak: float | None,
+) -> None:
+    how = Bootstrapping(levels, (0, 0), 2**log_slots)
+    chosen = parameters(log_degree, depth=depth, how=how)
+    assert setup_bytes(chosen) / 1e9 == pytest.approx(setup, rel=0.1)
+    held = client_memory(chosen, WITH_BOOTSTRAPS)
+    if peak is not None:
+        assert held.peak / 1e9 == pytest.approx(peak, rel=0.05)
+
+
+def test_the_favourite_takes_what_a_process_held() -> None:
+    """Ring degree 2^15, (3, 2) levels, baby steps of 16: 60 keys, 8.64 GB at the peak."""
+    held = server_memory(refreshing_program(parameters(15)))
+    assert held.keys / 1e9 == pytest.approx(6.40, rel=0.01)  # with the one of products
+    assert held.least / 1e9 == pytest.approx(8.64, rel=0.03)
+
+
+def test_a_key_has_a_pair_of_polynomials_for_each_digit() -> None:
+    chosen = parameters(12)
+    assert one_key_bytes(chosen) == 2 * 8 * (23 + 2) * 4096 * 8
+    assert one_key_bytes(DEEP) == 2 * 5 * (5 + 1) * 8192 * 8
+    assert keys_bytes(DEEP, KeyManifest((1, 5), relinearization=True)) == 3 * one_key_bytes(DEEP)
+
+
+def test_a_server_without_bootstraps_holds_keys_weights_and_ciphertexts() -> None:
+    program = deep_program(DEEP)
+    held = server_memory(program)
+    limb = 8192 * 8
+    assert held.keys == keys_bytes(DEEP, needed_keys(program))
+    assert held.bootstrapping == 0
+    assert held.diagonals == 8 * 5 * limb  # two blocks of four diagonals at level 4
+    most = 2 * limb * 2 * (5 + 5 + 4)  # right, the matrix's result, and that rescaled
+    assert held.working == 150 * 10**6 + most
+    assert held.peak == held.least + held.diagonals
+
+
+def test_a_server_with_bootstraps_also_holds_their_matrices() -> None:
+    chosen = parameters()
+    held = server_memory(refreshing_program(chosen))
+    assert held.bootstrapping == setup_bytes(chosen) > 0
+    assert held.keys == keys_bytes(chosen, WITH_BOOTSTRAPS)
+    assert held.diagonals == 2 * 5 * 2048 * 8
+
+
+def test_free_memory_is_the_least_that_the_system_or_the_group_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo, limit, used = (tmp_path / name for name in ("meminfo", "max", "current"))
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_GROUP_LIMITS", ((str(limit), str(used)),))
+    assert free_memory() is None
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    5000 kB\n")
+    limit.write_text("max\n")
+    used.write_text("1000\n")
+    assert free_memory() == 5000 * 1024
+    limit.write_text("2000000\n")
+    assert free_memory() == 1999000
