@@ -51,6 +51,7 @@ class KernelSize:
     turns: int  # distinct giant steps
     diagonals: float  # per output block
     power: float  # largest sum of squares in a row: the gain of independent errors
+    mean_power: float = 1.0  # of all rows
     babies: tuple[frozenset[int], ...] = ()  # steps by which each input block is rotated
     giants: tuple[int, ...] = ()  # steps by which sums are rotated, of all output blocks
 
@@ -80,12 +81,14 @@ def _measure(instruction: LinearTransform) -> KernelSize:
     matrix = instruction.matrix
     split = Split(instruction.baby_step, instruction.baby_start)
     giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    powers = _row_powers(matrix)
     return KernelSize(
         rotations(matrix.index, split, matrix.slots),
         bool(baby.any()),
         int(np.unique(giant[giant != 0]).size),
         len(matrix.index) / matrix.out_blocks,
-        _row_power(matrix),
+        float(powers.max(initial=0.0)),
+        float(powers.mean()),
         tuple(_distinct(baby[matrix.index[:, 1] == b], matrix) for b in range(matrix.in_blocks)),
         tuple(
             step
@@ -99,14 +102,12 @@ def _distinct(steps: NDArray[np.int64], matrix: DiagonalMatrix) -> frozenset[int
     return frozenset(np.unique(steps % matrix.slots).tolist()) - {0}
 
 
-def _row_power(matrix: DiagonalMatrix) -> float:
-    largest = 0.0
-    for block in range(matrix.out_blocks):
-        rows = matrix.values[np.flatnonzero(matrix.index[:, 0] == block)]
-        sums = np.zeros(matrix.period)
-        np.add.at(sums, rows.indices, rows.data.astype(np.float64) ** 2)
-        largest = max(largest, float(sums.max(initial=0.0)))
-    return largest
+def _row_powers(matrix: DiagonalMatrix) -> NDArray[np.float64]:
+    """Return the sum of squares of every row, (out_blocks, period)."""
+    powers = np.zeros((matrix.out_blocks, matrix.period))
+    row = np.repeat(matrix.index[:, 0], np.diff(matrix.values.indptr))
+    np.add.at(powers, (row, matrix.values.indices), matrix.values.data.astype(np.float64) ** 2)
+    return powers
 
 
 @dataclass(frozen=True)
@@ -291,7 +292,11 @@ class _Errors:
         leaving = size.turns * self._worst_switch(instruction.operand, instruction.plain_scale)
         rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
         encoded = size.diagonals * (rounding * self.magnitudes[instruction.operand]) ** 2
-        return sqrt(entering * size.power + leaving + encoded)
+        return sqrt(entering * self._gain(size) + leaving + encoded)
+
+    def _gain(self, size: KernelSize) -> float:
+        """The worst row's, or with bootstraps, whose many layers mix all rows, the mean."""
+        return size.power if self.parameters.bootstrapping is None else size.mean_power
 
     def _product(self, instruction: Multiply) -> float:
         left, right = instruction.left, instruction.right

@@ -133,8 +133,8 @@ def _babies(
     """Return every rotation of a block that a diagonal is multiplied with."""
     wanted: dict[int, set[int]] = {}
     for giants in encoded.giants:
-        for steps in giants.values():
-            for step in steps:
+        for terms in giants.values():
+            for step in terms:
                 wanted.setdefault(step.block, set()).add(step.baby)
     babies: dict[tuple[int, int], Ciphertext] = {}
     for block, turns in wanted.items():

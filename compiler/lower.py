@@ -133,6 +133,9 @@ class _Writer:
 
     def linear(self, position: int, operation: tensor_ir.Linear) -> _Value:
         kernel = self.graph.kernels[position]
+        if self.parameters.bootstrapping is not None:  # a matrix reads values of the working scale
+            for operand in operation.operands:
+                self.rescaled(operand)
         level = min(self.values[operand].level for operand in operation.operands)
         largest = max(self.values[operand].scale for operand in operation.operands)
         scale = self._product_scale(level, log2(largest) + self.plan.plain)

@@ -20,6 +20,7 @@ from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters
 from hec.compiler.depth import deepest_path, depth_by_layer, levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.forecast import Forecast, KernelSize, KernelSizes, forecast
+from hec.compiler.instances import LARGEST_PRIME_BITS, Instances, Modulus
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.lower import Lowered, ScalePlan, lower
@@ -29,14 +30,12 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import TensorGraph
 from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
 
-LARGEST_PRIME_BITS = 60  # SEAL's limit
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
 _LAYERS_SHOWN = 12  # in the error for a network that is too deep
 RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
 _RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
 
 Layouts = Callable[[int], LaidOutGraph]  # slots -> layouts for that many slots
-Primes = Callable[[int, Sequence[int]], Sequence[int]]  # ring degree, bits of each -> primes
 
 
 @dataclass(frozen=True)
@@ -48,23 +47,9 @@ class Chain:
     levels: int
 
     @property
-    def data_bits(self) -> int:
-        """Bits of the modulus without the special prime."""
-        return self.first + self.levels * self.plan.prime
-
-    def bits(self, limit: int) -> list[int]:
-        """Return the bits of every prime, the special one last, using what the limit leaves.
-
-        First the special prime grows, against the errors of key switches, then the first prime, as
-        headroom for values beyond what calibration saw.
-        """
-        special = min(LARGEST_PRIME_BITS, limit - self.data_bits)
-        first = min(LARGEST_PRIME_BITS, self.first + limit - self.data_bits - special)
-        return [first, *[self.plan.prime] * self.levels, special]
-
-    def fits(self, limit: int) -> bool:
-        """Tell whether the limit leaves a special prime as large as every other."""
-        return limit - self.data_bits >= max(self.first, self.plan.prime)
+    def modulus(self) -> Modulus:
+        """The modulus without special primes."""
+        return Modulus(self.first, self.plan.prime, self.levels)
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ class Choice:
 def choose_parameters(
     graph: TensorGraph,
     layouts: Layouts,
-    primes: Primes,
+    instances: Instances,
     magnitudes: Sequence[float],
     target: Target,
 ) -> Choice:
@@ -95,20 +80,21 @@ def choose_parameters(
     `magnitudes[i]` is the root mean square of tensor i after normalisation to [-1, 1].
     Raises `CompileError` where no leveled parameters are large enough.
     """
-    chains = sorted(_chains(graph), key=lambda chain: (chain.levels, chain.data_bits))
+    chains = sorted(_chains(graph), key=lambda chain: (chain.levels, chain.modulus.bits))
     precision = promised_precision(graph, target)
     closest: Choice | None = None
-    for ring_degree, limit in MAX_MODULUS_BITS[target.security].items():
-        fitting = [chain for chain in chains if chain.fits(limit)]
+    rings = _rings(instances, target)
+    for ring_degree, limit in rings.items():
+        fitting = [chain for chain in chains if instances.fits(chain.modulus, limit)]
         if ring_degree < 4096 or not fitting:
             continue
-        if ring_degree < max(MAX_MODULUS_BITS[target.security]):
+        if ring_degree < max(rings):
             skeleton = _skeleton(graph, ring_degree // 2)
-            bound = _Search(skeleton, primes, magnitudes, target, _least_sizes(skeleton))
+            bound = _Search(skeleton, instances, magnitudes, target, _least_sizes(skeleton))
             best = bound.best(fitting, precision)
             if best is None or best.forecast.output_error > 2.0**-precision:
                 continue  # saves the layouts, which take seconds for a large network
-        search = _Search(layouts(ring_degree // 2), primes, magnitudes, target)
+        search = _Search(layouts(ring_degree // 2), instances, magnitudes, target)
         for _, group in groupby(fitting, key=lambda chain: chain.levels):
             found = search.best(group, precision)
             if found is None:
@@ -117,7 +103,13 @@ def choose_parameters(
                 return found
             if closest is None or found.forecast.output_error < closest.forecast.output_error:
                 closest = found
-    raise _too_deep(graph, chains, closest, precision, target)
+    raise _too_deep(graph, chains, closest, precision, (max(rings.items()), target.security))
+
+
+def _rings(instances: Instances, target: Target) -> dict[int, int]:
+    """Return the modulus limit of every ring degree that the library has."""
+    limits = MAX_MODULUS_BITS[target.security]
+    return {degree: limit for degree, limit in limits.items() if degree <= instances.largest_ring}
 
 
 def promised_precision(graph: TensorGraph, target: Target) -> float:
@@ -131,7 +123,7 @@ def promised_precision(graph: TensorGraph, target: Target) -> float:
 @dataclass
 class _Search:
     graph: LaidOutGraph
-    primes: Primes
+    instances: Instances
     magnitudes: Sequence[float]
     target: Target
     sizes: KernelSizes = field(default_factory=KernelSizes)
@@ -146,12 +138,10 @@ class _Search:
 
     def _try(self, chain: Chain, precision: float) -> Choice | None:
         ring_degree = 2 * self.graph.slots
-        limit = max_modulus_bits(ring_degree, self.target.security)
+        security = self.target.security
+        limit = max_modulus_bits(ring_degree, security)
         try:
-            primes = self.primes(ring_degree, chain.bits(limit))
-            parameters = EncryptionParameters(
-                ring_degree, tuple(primes[:-1]), tuple(primes[-1:]), self.target.security
-            )
+            parameters = self.instances.make(ring_degree, chain.modulus, limit, security)
             lowered = lower(self.graph, parameters, chain.plan)
             magnitudes = [self.magnitudes[source] for source in lowered.sources]
             return Choice(
@@ -242,28 +232,28 @@ def _too_deep(
     chains: Sequence[Chain],
     closest: Choice | None,
     precision: float,
-    target: Target,
+    largest: tuple[tuple[int, int], int],
 ) -> CompileError:
-    ring_degree, limit = max(MAX_MODULUS_BITS[target.security].items())
+    (ring_degree, limit), security = largest
     help = (
         "use fewer or lower-degree activations (--degree 2), give --calibration so that intervals"
-        " are narrow, or ask for less --precision; this version does not refresh ciphertexts"
+        " are narrow, or ask for less --precision; --backend openfhe refreshes ciphertexts"
     )
     if closest is not None:
         reached = -log2(closest.forecast.output_error)
         return fail(
             f"the outputs would be exact to {reached:.1f} bits, not the {precision:.1f} asked for",
             f"ring degree {closest.lowered.program.parameters.ring_degree}, the largest modulus of"
-            f" {target.security}-bit security",
+            f" {security}-bit security",
             help,
         )
     depths = depth_by_layer(graph)
     levels = sum(depths.values())
-    shortest = min((chain.data_bits for chain in chains), default=0)
+    shortest = min((chain.modulus.bits for chain in chains), default=0)
     fitting = levels * (limit - LARGEST_PRIME_BITS) // max(shortest, 1)
     return fail(
         f"the model needs {levels} levels, {shortest} bits of modulus or more; at"
-        f" {target.security}-bit security ring degree {ring_degree} holds {limit} bits,"
+        f" {security}-bit security ring degree {ring_degree} holds {limit} bits,"
         f" about {fitting} levels",
         f"levels by layer: {_dearest(depths)}",
         help,

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from hec.compiler import ckks_ir
 from hec.compiler.calibration import Calibration
-from hec.compiler.errors import fail
+from hec.compiler.errors import CompileError
+from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
-from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.lower import label
 from hec.compiler.onnx_import import import_onnx
-from hec.compiler.parameters import Choice, choose_parameters
+from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
+from hec.compiler.strategies import Candidate, Libraries, Strategies
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
+    Bootstrap,
     Input,
     Multiply,
     Polynomial,
@@ -30,13 +32,11 @@ from hec.compiler.tensor_ir import (
     inputs,
 )
 from hec.compiler.typing_rules import infer_types
-from hec.passes import run_tensor_passes
-from hec.passes.choose_layouts import choose_layouts
 
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
 _MAX_FILE_BYTES = 2**31 - 1  # protobuf writes no more; then `hec check` has to be given the file
-_ASSUMED_MAGNITUDE = 0.5  # root mean square of a tensor in [-1, 1], where nothing was observed
+Primes = tuple[Sequence[int], Sequence[int]]  # of a chain, and special ones
 
 
 def compile(
@@ -52,48 +52,42 @@ def compile(
     `progress` is told the name of every step. Raises `CompileError` where the user can act.
     """
     target = target or Target()
-    _check_backend(target)
     progress("import")
     imported = import_onnx(model, target)
     seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
-    progress("tensor passes")
-    graph = run_tensor_passes(imported.graph, target, seen)
-    progress("layouts, scales, parameters")
-    sizes = _sizes(graph, seen)
-
-    def layouts(slots: int) -> LaidOutGraph:
-        return choose_layouts(graph, slots, target)
-
-    choice = choose_parameters(graph, layouts, _primes, sizes, target)
+    chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")
-    client = _client_part(graph, choice, imported.name)
-    return Plan.of(client, _server_part(graph, choice, sizes, _file(model)))
+    client = _client_part(chosen, imported.name)
+    return Plan.of(client, _server_part(chosen, _file(model)))
 
 
-def _check_backend(target: Target) -> None:
-    if target.backend == "openfhe":
-        raise fail(
-            "the OpenFHE backend is not part of this version",
-            "--backend openfhe",
-            "use --backend tenseal, which runs every program without bootstraps",
-        )
+def _libraries() -> Libraries:
+    """Return what the runtime knows; imported late, for backend libraries are slow to import."""
 
+    def seal_primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:
+        from hec.runtime.tenseal_primes import primes
 
-def _primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:
-    from hec.runtime.tenseal_primes import primes  # late: a backend library is slow to import
+        return primes(ring_degree, bits)
 
-    return primes(ring_degree, bits)
+    def openfhe_primes(ring_degree: int, bits: Sequence[int], digits: int) -> Primes:
+        from hec.runtime.openfhe_primes import chain
 
+        return chain(ring_degree, bits, digits)
 
-def _sizes(graph: TensorGraph, calibration: Calibration) -> list[float]:
-    """Return the root mean square of every tensor, as it will lie in the slots."""
-    sizes = []
-    for values in calibration.ranges(graph):
-        seen = values.values
-        sizes.append(
-            _ASSUMED_MAGNITUDE if seen is None else float(np.sqrt(np.mean(np.square(seen))))
-        )
-    return sizes
+    def chains(ring_degree: int, bits: Sequence[int], digits: int) -> Primes:
+        from hec.runtime.openfhe_primes import chain
+
+        return chain(ring_degree, bits, digits, bootstrapping=True)
+
+    def openfhe_error() -> CompileError | None:
+        try:
+            import hec.runtime.openfhe_library  # noqa: F401
+        except CompileError as error:
+            return error
+        return None
+
+    openfhe = OpenfheInstances(openfhe_primes)
+    return Libraries(SealInstances(seal_primes), openfhe, chains, openfhe_error)
 
 
 def _file(model: Model) -> bytes:
@@ -104,7 +98,8 @@ def _file(model: Model) -> bytes:
     return b"" if proto.ByteSize() > _MAX_FILE_BYTES else proto.SerializeToString()
 
 
-def _client_part(graph: TensorGraph, choice: Choice, model: str) -> ClientPart:
+def _client_part(chosen: Candidate, model: str) -> ClientPart:
+    graph, choice = chosen.graph, chosen.choice
     program = choice.lowered.program
     return ClientPart(
         program.parameters,
@@ -112,15 +107,14 @@ def _client_part(graph: TensorGraph, choice: Choice, model: str) -> ClientPart:
         tuple(_outputs(graph, choice)),
         needed_keys(program),
         choice.precision,
-        "tenseal",
+        chosen.backend,
         model,
     )
 
 
-def _server_part(
-    graph: TensorGraph, choice: Choice, sizes: Sequence[float], model: bytes
-) -> ServerPart:
-    program, sources = choice.lowered.program, choice.lowered.sources
+def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
+    graph, lowered = chosen.graph, chosen.choice.lowered
+    program, sources = lowered.program, lowered.sources
     labels = []
     for instruction, source in zip(program.instructions, sources, strict=True):
         is_end = isinstance(instruction, ckks_ir.Input | ckks_ir.Output)
@@ -128,12 +122,11 @@ def _server_part(
     fits = {
         PlanFit(_label(operation), operation.fit): None
         for operation in graph.operations
-        if isinstance(operation, Multiply | Polynomial) and operation.fit is not None
+        if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None
     }
-    magnitudes = tuple(sizes[source] for source in sources)
-    return ServerPart(
-        program, tuple(labels), magnitudes, tuple(fits), np.frombuffer(model, np.uint8)
-    )
+    magnitudes = tuple(chosen.magnitudes[source] for source in sources)
+    onnx_file = np.frombuffer(model, np.uint8)
+    return ServerPart(program, tuple(labels), magnitudes, tuple(fits), onnx_file, chosen.reason)
 
 
 def _label(operation: TensorOperation) -> str:

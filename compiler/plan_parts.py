@@ -73,3 +73,4 @@ class ServerPart:
     onnx: NDArray[np.uint8] = field(  # the file of the clear model, or nothing
         default_factory=lambda: np.zeros(0, np.uint8)
     )
+    reason: str = ""  # why this backend and this way, for people

@@ -35,12 +35,16 @@ from hec.passes.share_scaled_layers import share_scaled_layers
 
 TensorPass: TypeAlias = Callable[[TensorGraph, Target, Calibration], TensorGraph]
 
-TENSOR_PASSES: tuple[TensorPass, ...] = (
+SHARED_PASSES: tuple[TensorPass, ...] = (
     eliminate_dead_code,
     recognize_polynomials,
     recognize_activations,
     eliminate_identities,
     fuse_linear,  # fewer non-zeros to evaluate in the search for degrees
+)
+
+TENSOR_PASSES: tuple[TensorPass, ...] = (
+    *SHARED_PASSES,
     approximate_activations,
     complete_quartics,  # before normalize_polynomials gives degree 4 a scaling of its own
     normalize_polynomials,
@@ -54,11 +58,7 @@ TENSOR_PASSES: tuple[TensorPass, ...] = (
 )
 
 REFRESHING_PASSES: tuple[TensorPass, ...] = (
-    eliminate_dead_code,
-    recognize_polynomials,
-    recognize_activations,
-    eliminate_identities,
-    fuse_linear,  # fewer non-zeros to evaluate in the search for a degree
+    *SHARED_PASSES,
     normalize_polynomials,
     complete_squares,  # elements with quadratics of their own then share one function
     activate_polynomials,
@@ -96,6 +96,7 @@ def run_tensor_passes(
 
 __all__ = [
     "REFRESHING_PASSES",
+    "SHARED_PASSES",
     "TENSOR_PASSES",
     "TensorPass",
     "check_normal_form",

@@ -76,17 +76,27 @@ def read(path: Path, part: ClientPart, context: OpenfheContext, place: str) -> E
             product = file.read(trailer.product_bytes)
     except OSError as error:
         raise cannot_read(error, path, "evaluation keys") from None
-    before = openfhe_keys.contexts()
+    if not openfhe_keys.is_held(trailer.tag):  # by another user of the same file
+        _load(path, trailer, product, place)
+    if openfhe_keys.automorphisms(trailer.tag) != trailer.automorphisms:
+        raise keys.wrong_keys(place)
+    return openfhe_keys.held(context, trailer.tag)
+
+
+def _load(path: Path, trailer: _Trailer, product: bytes, place: str) -> None:
+    """Load exactly these keys, under their own tag, into OpenFHE's tables, or nothing."""
+    before, complete = openfhe_keys.contexts(), False
     try:
         openfhe_keys.read(path, product, trailer.rotation_bytes > 0)
+        same = openfhe_keys.automorphisms(trailer.tag) == trailer.automorphisms
+        complete = same and openfhe_keys.contexts() == before
     except OPENFHE_ERRORS as error:
-        openfhe_keys.forget(trailer.tag)
         raise damaged(f"OpenFHE cannot read it: {error}", place) from None
-    found = openfhe_keys.held(context, trailer.tag)
-    same = openfhe_keys.automorphisms(trailer.tag) == trailer.automorphisms
-    if not same or openfhe_keys.contexts() != before:
+    finally:
+        if not complete:
+            openfhe_keys.forget(trailer.tag)
+    if not complete:
         raise keys.wrong_keys(place)
-    return found
 
 
 def _header(part: ClientPart, trailer: _Trailer) -> bytes:
@@ -120,7 +130,20 @@ def _checked(file: IO[bytes], part: ClientPart, place: str) -> _Trailer:
     trailer = _trailer(fields, size - _END_BYTES - length, part, place)
     if _digest(file, size - _END_BYTES + LENGTH_BYTES) != end[LENGTH_BYTES : -len(MAGIC)]:
         raise damaged("its content does not match its checksum", place)
+    _check_tags(file, trailer, place)
     return trailer
+
+
+def _check_tags(file: IO[bytes], trailer: _Trailer, place: str) -> None:
+    """Refuse archives of other keys than those of the tag: they would get into OpenFHE's tables."""
+    expected = openfhe_keys.archive_start(trailer.tag)
+    for start, size in (
+        (0, trailer.rotation_bytes),
+        (trailer.rotation_bytes, trailer.product_bytes),
+    ):
+        file.seek(start)
+        if size and file.read(len(expected)) != expected:
+            raise keys.wrong_keys(place)
 
 
 def _trailer(fields: dict[str, Node], size: int, part: ClientPart, place: str) -> _Trailer:

@@ -162,6 +162,7 @@ class OpenfheBackend:
         sparse.SetSlots(how.slots)
         series = [complex(real, imaginary) for real, imaginary in coefficients.T]
         with _refusals("bootstrap"):
+            self.context.prepare_bootstrap()  # another plan's may be there
             fresh = self._fhe.EvalFEFuncBootstrap(sparse, series)
         level = result_level(parameters, how, len(series) - 1)
         scale = level_scales(parameters.primes)[level] ** 2

@@ -24,16 +24,12 @@ class OpenfheCiphertexts:
     def __init__(self, context: OpenfheContext, tag: str) -> None:
         self.context, self._tag = context, tag
         self._frames: dict[int, Frame] = {}  # by level
-        self._key: Any = None
 
     def save(self, x: Any) -> bytes:
         """Return the residues of a ciphertext."""
-        x = x.Clone()
-        level = self.context.level(x)
         if x.NumberCiphertextElements() != POLYNOMIALS:
             raise InvalidProgram("a ciphertext of OpenFHE is not relinearized")
-        self._like_the_frame(x)
-        return self._frame(level).pack(fhe.Serialize(x, fhe.BINARY))
+        return self._frame(self.context.level(x)).pack(fhe.Serialize(x, fhe.BINARY))
 
     def save_at(self, x: Any, level: int, scale: float) -> bytes:
         """Return the residues of a ciphertext that must be at (level, scale)."""
@@ -64,29 +60,20 @@ class OpenfheCiphertexts:
         if level not in self._frames:
             parameters = self.context.parameters
             self._frames[level] = Frame(
-                lambda: self._random(level),
+                self._archive(level),
                 parameters.ring_degree,
                 parameters.primes[: level + 1],
                 POLYNOMIALS,
             )
         return self._frames[level]
 
-    def _random(self, level: int) -> bytes:
+    def _archive(self, level: int) -> bytes:
         """Return the archive of a ciphertext of nothing, under a key that protects nothing."""
-        context = self.context
-        if self._key is None:
-            self._key = context.fhe.KeyGen().secretKey
-        plain = context.encode(np.zeros(context.parameters.slots), level, 1.0)
-        x = context.fhe.Encrypt(self._key, plain)
-        self._like_the_frame(x)
+        context, slots = self.context, self.context.parameters.slots
+        plain = context.encode(np.zeros(slots), level, 1.0)
+        x = context.fhe.Encrypt(context.fhe.KeyGen().secretKey, plain)
+        x.SetSlots(slots)
         return bytes(fhe.Serialize(x, fhe.BINARY))
-
-    def _like_the_frame(self, x: Any) -> None:
-        """Write the same scale and tag on every ciphertext that is saved."""
-        x.SetScalingFactor(1.0)
-        x.SetNoiseScaleDeg(1)
-        x.SetSlots(self.context.parameters.slots)
-        x.SetKeyTag("")
 
 
 def unreadable(what: str, reason: str, place: str) -> CompileError:

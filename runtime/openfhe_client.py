@@ -112,13 +112,9 @@ def new_secret_key(context: OpenfheContext) -> Any:
 
 
 def _frame(context: OpenfheContext) -> Frame:
-    def make() -> bytes:
-        key = context.fhe.KeyGen().secretKey
-        key.SetKeyTag("0" * 2 * _TAG_BYTES)
-        return bytes(fhe.Serialize(key, fhe.BINARY))
-
+    archive = bytes(fhe.Serialize(context.fhe.KeyGen().secretKey, fhe.BINARY))
     parameters = context.parameters
-    return Frame(make, parameters.ring_degree, parameters.primes, 1)
+    return Frame(archive, parameters.ring_degree, parameters.primes, 1)
 
 
 def _too_large(largest: float, place: str) -> CompileError:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 from math import log2
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, keep_freed_memory
 from hec.runtime.openfhe_primes import special_count
@@ -24,6 +25,8 @@ _SECURITY: Final = {
     192: fhe.SecurityLevel.HEStd_192_classic,
     256: fhe.SecurityLevel.HEStd_256_classic,
 }
+# How each of OpenFHE's contexts refreshes now, by slots: one context serves all equal parameters.
+_SET_UP: Final[WeakKeyDictionary[Any, dict[int, Bootstrapping]]] = WeakKeyDictionary()
 
 
 class OpenfheContext:
@@ -45,11 +48,11 @@ class OpenfheContext:
         except OPENFHE_ERRORS as error:
             raise _refused(str(error), parameters) from None
         self._check_primes()
+        self._check_bootstrapping()
         self._nominal = [
             self.fhe.GetScalingFactorReal(parameters.top_level - level)
             for level in range(len(parameters.primes))
         ]
-        self._is_ready = False
 
     def _check_primes(self) -> None:
         parameters = self.parameters
@@ -59,13 +62,32 @@ class OpenfheContext:
         if special_count(parameters.primes, digits) != len(parameters.special_primes):
             raise _refused("it would take other special primes", parameters)
 
-    def prepare_bootstrap(self) -> None:
-        """Encode the matrices of the bootstrap: seconds, and gigabytes on a large ring."""
-        how = self.parameters.bootstrapping
-        if how is None or self._is_ready:
+    def _check_bootstrapping(self) -> None:
+        """Refuse what would end the process: OpenFHE checks some of this in threads of its own."""
+        how, slots = self.parameters.bootstrapping, self.parameters.slots
+        if how is None:
             return
-        self.fhe.EvalFEFuncBootstrapSetup(list(how.levels), list(how.baby_steps), how.slots)
-        self._is_ready = True
+        layers = max(1, how.slots).bit_length() - 1
+        fit = how.slots == 1 << layers and how.slots <= slots and min(how.baby_steps) >= 0
+        if not (fit and 1 <= min(how.levels) and max(how.levels) <= layers):
+            raise _refused(f"no bootstrap of {how.slots} slots by {how.levels}", self.parameters)
+
+    def prepare_bootstrap(self) -> None:
+        """Encode the matrices of the bootstrap: seconds, and gigabytes on a large ring.
+
+        Nothing happens where they are there already; those of another plan are replaced.
+        """
+        how = self.parameters.bootstrapping
+        if how is None:
+            return
+        ready = _SET_UP.setdefault(self.fhe, {})
+        if ready.pop(how.slots, None) != how:
+            levels, baby_steps = list(how.levels), list(how.baby_steps)
+            try:
+                self.fhe.EvalFEFuncBootstrapSetup(levels, baby_steps, how.slots)
+            except OPENFHE_ERRORS as error:
+                raise _refused(str(error), self.parameters) from None
+        ready[how.slots] = how
 
     def degree(self, level: int, scale: float) -> int:
         """Return what OpenFHE calls the degree of a scale at `level`: 2 before a rescaling."""

@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_library import fhe
 
+_LITTLE_ENDIAN: Final = b"\x01"
 _USERS: Counter[str] = Counter()  # of the keys of each tag
 
 
@@ -41,6 +43,11 @@ def held(context: OpenfheContext, tag: str) -> EvaluationKeys:
     steps = _steps(context.parameters.ring_degree)
     rotations = frozenset(steps[index] for index in automorphisms(tag) if index in steps)
     return EvaluationKeys(tag, rotations - {0}, tag in fhe.CryptoContext.GetAllEvalMultKeys())
+
+
+def is_held(tag: str) -> bool:
+    """Tell whether OpenFHE's tables hold keys for `tag`."""
+    return bool(automorphisms(tag)) or tag in fhe.CryptoContext.GetAllEvalMultKeys()
 
 
 def automorphisms(tag: str) -> list[int]:
@@ -76,6 +83,13 @@ def product_key(tag: str) -> bytes:
     if tag not in fhe.CryptoContext.GetAllEvalMultKeys():
         return b""
     return bytes(fhe.SerializeEvalMultKeyString(fhe.BINARY, tag))
+
+
+def archive_start(tag: str) -> bytes:
+    """Return how OpenFHE's archives start that hold keys of `tag` and of no other."""
+    name = tag.encode()
+    numbers = (1, len(name))  # of tags; of bytes
+    return _LITTLE_ENDIAN + b"".join(number.to_bytes(8, "little") for number in numbers) + name
 
 
 def read(path: Path, product: bytes, has_rotations: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from math import ceil, prod
 from typing import Final
 
@@ -44,18 +45,29 @@ def special_count(primes: Sequence[int], digits: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _chain(ring_degree: int, bits: tuple[int, ...], digits: int, bootstrapping: bool) -> Chain:
+    order = 2 * ring_degree
+    primes = _primes(order, bits, bootstrapping)
+    count = special_count(primes, digits)
+    above = (p for p in _special_primes(order, count + 1) if p not in primes)
+    return primes, tuple(islice(above, count))
+
+
+@lru_cache(maxsize=4096)
+def _primes(order: int, bits: tuple[int, ...], bootstrapping: bool) -> tuple[int, ...]:
     first, scaling = bits[0], set(bits[1:])
     if len(scaling) > 1 or first > LARGEST_BITS or max(scaling, default=0) >= LARGEST_BITS:
         raise InvalidProgram(f"OpenFHE has no chain of {bits} bits")
-    order = 2 * ring_degree
     scales = _scaling_primes(order, bits[-1], len(bits) - 1, bootstrapping) if scaling else ()
     like_others = _above(max(scales), order) if first in scaling else _below(2**first + 1, order)
-    primes = (next(p for p in like_others if p not in scales), *scales)
-    count = special_count(primes, digits)
-    above = (p for p in _below(2**SPECIAL_BITS + 1, order) if p not in primes)
-    return primes, tuple(next(above) for _ in range(count))
+    return (next(p for p in like_others if p not in scales), *scales)
 
 
+@lru_cache(maxsize=1024)
+def _special_primes(order: int, count: int) -> tuple[int, ...]:
+    return tuple(islice(_below(2**SPECIAL_BITS + 1, order), count))
+
+
+@lru_cache(maxsize=1024)
 def _scaling_primes(order: int, bits: int, count: int, follow: bool) -> tuple[int, ...]:
     """Return the primes of levels 1 to `count`; they are chosen from the top downwards."""
     primes = [next(_above(2**bits + 1 - order, order))]

@@ -7,7 +7,7 @@ each checked to be below its prime, by those received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from hec.compiler.ckks_ir import LIMB_BYTES
 from hec.compiler.errors import InvalidProgram
 
-_PROBE_BYTES: Final = 64  # eight residues: equal in two random objects with probability 2^-160
-_LENGTH_BYTES: Final = 8  # OpenFHE writes the number of residues before them
+_WORD_BYTES: Final = 8  # of what OpenFHE writes around residues: their number, and their prime
 
 Bytes = bytes | memoryview
 
@@ -28,25 +27,24 @@ def packed_bytes(ring_degree: int, primes: Sequence[int], polynomials: int) -> i
 
 
 class Frame:
-    """An OpenFHE archive without its residues: those of each polynomial in turn, by prime.
-
-    `make` returns the archive of a new random object at every call.
-    """
+    """An OpenFHE archive without its residues: those of each polynomial in turn, by prime."""
 
     def __init__(
-        self, make: Callable[[], bytes], ring_degree: int, primes: Sequence[int], polynomials: int
+        self, archive: bytes, ring_degree: int, primes: Sequence[int], polynomials: int
     ) -> None:
         self._ring_degree, self._primes = ring_degree, tuple(primes) * polynomials
         self.size = packed_bytes(ring_degree, primes, polynomials)
-        self._archive = make()
-        self._starts = _limb_starts(self._archive, make(), ring_degree, len(self._primes))
+        self._archive = archive
+        self._starts = _limb_starts(archive, ring_degree, self._primes)
 
     def pack(self, archive: bytes) -> bytes:
-        """Return the residues in the archive of an object of this kind."""
-        if len(archive) != len(self._archive):
-            raise InvalidProgram("OpenFHE wrote an object of another size")
+        """Return the residues in the archive of an object of this kind.
+
+        Archives of one kind differ in length: pointers are written once for all that share them.
+        """
         limbs = []
-        for start, prime in zip(self._starts, self._primes, strict=True):
+        starts = _limb_starts(archive, self._ring_degree, self._primes)
+        for start, prime in zip(starts, self._primes, strict=True):
             limb = np.frombuffer(archive, np.uint8, self._ring_degree * LIMB_BYTES, start)
             limbs.append(limb.reshape(-1, LIMB_BYTES)[:, : _width(prime)].tobytes())
         return b"".join(limbs)
@@ -77,20 +75,28 @@ def _width(prime: int) -> int:
     return (prime.bit_length() + 7) // 8
 
 
-def _limb_starts(first: bytes, second: bytes, ring_degree: int, count: int) -> tuple[int, ...]:
-    """Return where each of `count` limbs starts: after its length, and where the two differ."""
-    length = ring_degree.to_bytes(_LENGTH_BYTES, "little")
+def _limb_starts(archive: bytes, ring_degree: int, primes: Sequence[int]) -> tuple[int, ...]:
+    """Return where the limb of each prime starts; there are no others."""
     starts: list[int] = []
-    end = found = 0
-    same = len(first) == len(second)
-    while same and len(starts) < count and (found := first.find(length, found)) >= 0:
-        start = found + _LENGTH_BYTES
-        probe = slice(start, start + _PROBE_BYTES)
-        found += 1
-        if first[probe] != second[probe]:
-            same = first[end:start] == second[end:start]
-            starts.append(start)
-            end = found = start + ring_degree * LIMB_BYTES
-    if len(starts) != count or first[end:] != second[end:]:
-        raise InvalidProgram("OpenFHE writes its objects in an unknown way")
+    end = 0
+    for prime in primes:
+        starts.append(_limb_start(archive, end, ring_degree, prime))
+        end = starts[-1] + ring_degree * LIMB_BYTES
+    if len(archive) - end >= ring_degree * LIMB_BYTES:
+        raise _unknown_archive()
     return tuple(starts)
+
+
+def _limb_start(archive: bytes, position: int, ring_degree: int, prime: int) -> int:
+    """Return where the next limb starts: after its length, and with its prime behind it."""
+    length, end = (word.to_bytes(_WORD_BYTES, "little") for word in (ring_degree, prime))
+    while (position := archive.find(length, position)) >= 0:
+        position += _WORD_BYTES
+        if archive.startswith(end, position + ring_degree * LIMB_BYTES):
+            return position
+        position -= _WORD_BYTES - 1
+    raise _unknown_archive()
+
+
+def _unknown_archive() -> InvalidProgram:
+    return InvalidProgram("OpenFHE writes its objects in an unknown way")

@@ -21,7 +21,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"record", "tensor_ir", "layout", "ckks_ir", "backend"}),
     frozenset({"everything that no other line names"}),  # evaluate, typing_rules, kernels, ...
     frozenset({"passes"}),
-    frozenset({"lower", "depth", "parameters", "plan", "plan_parts", "plan_rules", "pipeline"}),
+    frozenset(
+        {
+            "lower", "depth", "bootstrap_placement", "parameters", "refresh_parameters",
+            "strategies", "plan", "plan_parts", "plan_rules", "pipeline",
+        }
+    ),
     frozenset({"report", "check", "encrypted_check", "clear_model", "agreement"}),
     frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
     frozenset({"cli_compile", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
@@ -40,6 +45,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "backend",
         "typing_rules",
         "kernels",
+        "memory",
         "noise",
         "schedule",
         "key_manifest",

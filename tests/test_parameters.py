@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from hec.compiler import parameters
 from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram
+from hec.compiler.instances import Modulus, SealInstances, seal_bits
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.lower import ScalePlan, lower
 from hec.compiler.parameters import (
@@ -34,8 +35,11 @@ from sample_graphs import Builder
 
 HELP = (
     "  help: use fewer or lower-degree activations (--degree 2), give --calibration so that"
-    " intervals are narrow, or ask for less --precision; this version does not refresh ciphertexts"
+    " intervals are narrow, or ask for less --precision; --backend openfhe refreshes ciphertexts"
 )
+
+
+SEAL = SealInstances(primes)
 
 
 def layouts(graph: TensorGraph) -> Callable[[int], LaidOutGraph]:
@@ -44,7 +48,7 @@ def layouts(graph: TensorGraph) -> Callable[[int], LaidOutGraph]:
 
 def choose(graph: TensorGraph, target: Target) -> Choice:
     magnitudes = [0.5] * len(graph.operations)
-    return choose_parameters(graph, layouts(graph), primes, magnitudes, target)
+    return choose_parameters(graph, layouts(graph), SEAL, magnitudes, target)
 
 
 def network(squares: int = 0, degree: int = 0) -> TensorGraph:
@@ -145,9 +149,9 @@ def test_precision_is_relative_to_the_outputs_unless_it_is_given() -> None:
 
 
 def test_a_chain_fits_where_the_special_prime_is_as_large_as_the_others() -> None:
-    chain = Chain(ScalePlan(30, 20, 30), first=40, levels=3)
-    assert chain.data_bits == 130
-    assert [chain.fits(limit) for limit in (169, 170, 300)] == [False, True, True]
+    modulus = Chain(ScalePlan(30, 20, 30), first=40, levels=3).modulus
+    assert modulus.bits == 130
+    assert [SEAL.fits(modulus, limit) for limit in (169, 170, 300)] == [False, True, True]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -168,8 +172,8 @@ def test_a_chain_is_as_short_as_can_be(name: str) -> None:
 
 
 def test_what_the_limit_leaves_goes_to_the_special_prime_and_then_to_the_first() -> None:
-    chain = Chain(ScalePlan(30, 20, 30), first=40, levels=2)
-    assert [chain.bits(limit) for limit in (140, 160, 170, 300)] == [
+    modulus = Modulus(first=40, scaling=30, levels=2)
+    assert [seal_bits(modulus, limit) for limit in (140, 160, 170, 300)] == [
         [40, 30, 30, 40],
         [40, 30, 30, 60],
         [50, 30, 30, 60],

@@ -23,10 +23,12 @@ def test_the_table_is_that_of_seal(security: int, log_degree: int) -> None:
 
 def test_the_table_holds_nothing_else() -> None:
     assert set(MAX_MODULUS_BITS) == {128, 192, 256}
-    assert all(set(row) == {2**k for k in range(10, 16)} for row in MAX_MODULUS_BITS.values())
+    known = {128: 17, 192: 16, 256: 16}  # 2^16 is in the later guidelines, for 128 bits only here
+    for security, row in MAX_MODULUS_BITS.items():
+        assert set(row) == {2**k for k in range(10, known[security])}
 
 
-@pytest.mark.parametrize(("ring_degree", "security"), [(512, 128), (65536, 128), (8192, 100)])
+@pytest.mark.parametrize(("ring_degree", "security"), [(512, 128), (131072, 128), (8192, 100)])
 def test_what_is_not_standardised_is_not_secure(ring_degree: int, security: int) -> None:
     assert max_modulus_bits(ring_degree, security) == 0
     assert not is_secure(ring_degree, 1.0, security)

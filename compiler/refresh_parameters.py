@@ -1,0 +1,221 @@
+"""Choose ring, modulus chain and bootstrap for a laid-out graph whose activations are refreshed.
+
+The graph settles how many levels a value needs between two bootstraps, and how long their series
+are. Left to choose are the levels of the two transforms, the digits of key switching and the bits
+of a prime: all that fit the modulus at the wanted security are priced, and the fastest wins that is
+exact enough and whose server stays below the memory cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import floor, inf, log2
+
+from hec.compiler.bootstrapping import top_level
+from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters, Program
+from hec.compiler.depth import levels
+from hec.compiler.errors import CompileError, InvalidProgram, fail
+from hec.compiler.forecast import KernelSizes, forecast
+from hec.compiler.laid_out import LaidOutGraph
+from hec.compiler.lower import ScalePlan, lower
+from hec.compiler.memory import server_memory
+from hec.compiler.noise import bootstrapping
+from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.parameters import Choice, Layouts
+from hec.compiler.security import max_modulus_bits
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Bootstrap, Input, TensorGraph, operands
+
+RING_DEGREES = (32768, 65536)  # below, no modulus holds a bootstrap
+BUDGETS = tuple(product((2, 3, 4), (2, 3)))  # levels of CoeffsToSlots, and of SlotsToCoeffs
+BABY_STEPS = ((0, 0), (0, 16))  # of the two transforms: OpenFHE's own, and fewer keys (005)
+SMALLEST_BITS = 28  # of a prime: below, the error of a bootstrap is a hundredth of its range
+PRECISION_LEFT = 5e-4  # error of a bootstrap, of a range of width 1, where none is asked for
+GIGABYTE = 0.01  # share of the seconds that a gigabyte of the server's memory is worth
+KEPT_BITS = 0.5  # of precision that the promise leaves to chance
+_CLOSE = 12  # candidates, by the bootstraps' seconds alone, whose whole program is priced
+
+# ring degree, bits of each prime from level 0 upwards, digits -> primes, special primes
+Chains = Callable[[int, Sequence[int], int], tuple[Sequence[int], Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a graph asks of its bootstraps."""
+
+    after: int  # levels between two of them, or between the input and the first
+    degree: int  # of the longest series
+    count: int  # bootstraps of one prediction
+
+
+def needs(graph: TensorGraph, blocks: Callable[[int], int]) -> Needs:
+    """Return what `graph` asks for; `blocks` tells the ciphertexts of a tensor by position."""
+    spent: list[int] = []
+    after, degree, count = 1, 0, 0
+    for position, operation in enumerate(graph.operations):
+        before = max((spent[operand] for operand in operands(operation)), default=0)
+        if isinstance(operation, Input | Bootstrap):
+            spent.append(0)
+        else:
+            spent.append(before + levels(operation))
+        if isinstance(operation, Bootstrap):
+            after = max(after, before)
+            degree = max(degree, operation.coefficients.shape[1] - 1)
+            count += blocks(position)
+    return Needs(after, degree, count)
+
+
+def choose_refreshing(
+    graph: TensorGraph,
+    layouts: Layouts,
+    chains: Chains,
+    magnitudes: Sequence[float],
+    target: Target,
+) -> Choice:
+    """Return the fastest program with bootstraps that keeps precision, security and memory cap.
+
+    `magnitudes[i]` is the root mean square of tensor i after normalisation to [-1, 1]. Raise
+    `CompileError` where no parameters do.
+    """
+    closest: Choice | None = None
+    for ring_degree in RING_DEGREES:
+        limit = max_modulus_bits(ring_degree, target.security)
+        if not limit:
+            continue
+        search = _Search(layouts(ring_degree // 2), chains, magnitudes, target, KernelSizes())
+        found = search.best(limit)
+        if found is not None and search.accepts(found):
+            return found
+        closest = found or closest
+    raise _impossible(closest, target)
+
+
+@dataclass
+class _Search:
+    graph: LaidOutGraph
+    chains: Chains
+    magnitudes: Sequence[float]
+    target: Target
+    sizes: KernelSizes
+
+    def best(self, limit: int) -> Choice | None:
+        """Return the fastest acceptable choice, else the one that is nearest to being one."""
+        graph, layouts = self.graph.graph, self.graph.layouts
+        needed = needs(graph, lambda position: layouts[position].blocks)
+        instances = sorted(
+            self._instances(needed, limit),
+            key=lambda p: (_too_inexact(p), OpenfheCosts(p).bootstrap(_how(p), needed.degree)),
+        )
+        tried = [self._choice(parameters) for parameters in instances[:_CLOSE]]
+        choices = [choice for choice in tried if choice is not None]
+        return min(choices, key=self._rank, default=None)
+
+    def accepts(self, choice: Choice) -> bool:
+        """Tell whether the choice keeps the precision asked for and the memory cap."""
+        return self._rank(choice)[:2] == (0.0, 0.0)
+
+    def _rank(self, choice: Choice) -> tuple[float, float, float]:
+        """Return bytes beyond the cap, bits short of the precision, and the price."""
+        memory = server_memory(choice.lowered.program).least
+        cap = self.target.max_ram or inf
+        asked = -inf if self.target.precision is None else self.target.precision
+        price = choice.forecast.total_seconds * (1 + GIGABYTE * memory / 1e9)
+        return max(0.0, memory - cap), max(0.0, asked - choice.precision), price
+
+    def _instances(self, needed: Needs, limit: int) -> Iterator[EncryptionParameters]:
+        slots = _refreshed_slots(self.graph)
+        for budget, babies in product(BUDGETS, BABY_STEPS):
+            how = Bootstrapping(budget, babies, slots)
+            top = top_level(how, needed.degree, needed.after)
+            for digits in range(2, top + 2):
+                parameters = self._largest(how, top, digits, limit)
+                if parameters is not None:
+                    yield parameters
+
+    def _largest(
+        self, how: Bootstrapping, top: int, digits: int, limit: int
+    ) -> EncryptionParameters | None:
+        """Return the instance of the most exact primes that the limit holds."""
+        ring_degree = 2 * self.graph.slots
+        found: list[EncryptionParameters] = []
+        most = floor(limit / (top + 1))
+        for bits in range(max(SMALLEST_BITS, most - 8), most + 1):
+            try:
+                primes, special = self.chains(ring_degree, [bits + 1, *[bits] * top], digits)
+            except InvalidProgram:  # no such digits, or too few primes
+                continue
+            parameters = EncryptionParameters(
+                ring_degree, tuple(primes), tuple(special), self.target.security, digits, how
+            )
+            if parameters.modulus_bits <= limit:
+                found.append(parameters)
+        return min(found, key=bootstrapping, default=None)
+
+    def _choice(self, parameters: EncryptionParameters) -> Choice | None:
+        bits = round(log2(parameters.primes[-1]))
+        try:
+            lowered = lower(self.graph, parameters, ScalePlan(bits, bits, bits))
+            magnitudes = [self.magnitudes[source] for source in lowered.sources]
+            predicted = forecast(lowered.program, magnitudes, self.sizes)
+        except InvalidProgram:  # a value needs more headroom than the first prime leaves
+            return None
+        precision = -log2(predicted.output_error) - KEPT_BITS
+        if self.target.precision is not None and precision >= self.target.precision:
+            precision = self.target.precision
+        return Choice(lowered, predicted, self.graph, precision)
+
+
+def _how(parameters: EncryptionParameters) -> Bootstrapping:
+    if parameters.bootstrapping is None:
+        raise InvalidProgram("refresh_parameters: an instance without bootstraps")
+    return parameters.bootstrapping
+
+
+def _too_inexact(parameters: EncryptionParameters) -> bool:
+    return bootstrapping(parameters) > PRECISION_LEFT
+
+
+def _refreshed_slots(graph: LaidOutGraph) -> int:
+    """Return the fewest slots after which every tensor that is refreshed repeats."""
+    periods = [
+        graph.layouts[position].period
+        for position, operation in enumerate(graph.graph.operations)
+        if isinstance(operation, Bootstrap)
+    ]
+    return max(periods, default=graph.slots)
+
+
+def _impossible(closest: Choice | None, target: Target) -> CompileError:
+    if closest is None:
+        return fail(
+            f"no parameters of {target.security}-bit security hold a bootstrap and the layers"
+            " between two of them",
+            f"--security {target.security}",
+            "use 128-bit security, or lower-degree activations (--degree 15)",
+        )
+    program = closest.lowered.program
+    memory = server_memory(program).least
+    if target.max_ram is not None and memory > target.max_ram:
+        return fail(
+            f"the server needs {memory / 1e9:.1f} GB, {(memory - target.max_ram) / 1e9:.1f} GB more"
+            " than it may hold",
+            f"--max-ram {target.max_ram / 1e9:g}G",
+            _what_would_fit(program),
+        )
+    return fail(
+        f"the outputs would be exact to {closest.precision:.1f} bits, not the"
+        f" {target.precision or 0:.1f} asked for",
+        f"ring degree {program.parameters.ring_degree}, {len(program.parameters.primes)} primes",
+        "ask for less --precision, or calibrate on more samples so that intervals are narrow",
+    )
+
+
+def _what_would_fit(program: Program) -> str:
+    memory = server_memory(program)
+    return (
+        f"allow {memory.least / 1e9:.1f} GB, of which keys {memory.keys / 1e9:.1f} GB and the"
+        f" bootstrap's matrices {memory.bootstrapping / 1e9:.1f} GB; a leveled program needs less:"
+        " use fewer or smoother activations"
+    )
