@@ -85,8 +85,9 @@ def measure(name: str, folder: Path, simulated: int, encrypted: int) -> rows.Row
     if found.server is not None:
         row |= {
             "forecast_seconds": found.server.seconds,
-            "forecast_bytes": found.server.peak_bytes,
-            "bootstraps": found.server.bootstraps,
+            "forecast_bytes": found.server.memory.peak,
+            "bootstraps": found.server.bootstraps.count if found.server.bootstraps else 0,
+            "forecast_bits": plan.client.precision,
         }
     row |= _simulated(plan, test, clear)
     if samples.labels is not None:

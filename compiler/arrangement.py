@@ -55,8 +55,7 @@ def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arr
     image = image_shape(shape)
     found = [_dense(image, slots), _standard(image, slots)]
     if source is not None and source.places is not None:
-        aligned = _aligned(image, source, slots)
-        found += [] if aligned is None else [aligned]
+        found += _aligned(image, source, slots)
     unique: list[Arrangement] = []
     for candidate in found:
         twin = next((i for i, other in enumerate(unique) if _same(candidate, other)), None)
@@ -83,17 +82,25 @@ def _standard(image: tuple[int, int, int], slots: int) -> Arrangement:
     return _placed(image, places, slots)
 
 
-def _aligned(image: tuple[int, int, int], source: Arrangement, slots: int) -> Arrangement | None:
-    """Keep every pixel where the source has it; channels take the places that are left."""
+def _aligned(image: tuple[int, int, int], source: Arrangement, slots: int) -> list[Arrangement]:
+    """Keep every pixel where the source has it; channels take places that are left.
+
+    They take the lowest, or else the highest ones: there shifts are cyclic, so a channel further up
+    and one further down are the same shift, and a layer has fewer diagonals.
+    """
     if source.places is None:
-        return None
+        return []
     rows = _strided(source.places[1], source.shape[1], image[1])
     columns = _strided(source.places[2], source.shape[2], image[2])
     if rows is None or columns is None:
-        return None
-    taken = {*rows, *columns}
+        return []
+    taken, wanted = {*rows, *columns}, _bits(image[0])
     free = [place for place in range(64) if place not in taken]
-    return _placed(image, (tuple(free[: _bits(image[0])]), rows, columns), slots)
+    held = [place for place in free if 1 << place < slots]
+    choices = [free[:wanted]]
+    if wanted < len(held):
+        choices.append(held[len(held) - wanted :])
+    return [_placed(image, (tuple(chosen), rows, columns), slots) for chosen in choices]
 
 
 def _strided(places: Places, before: int, after: int) -> Places | None:

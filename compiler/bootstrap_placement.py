@@ -83,9 +83,7 @@ def place(graph: TensorGraph, costs: RefreshCosts) -> Placement | None:
         longer = [new for old in partials for new in _extended(old, position, graph, costs)]
         partials = _undominated(longer, graph, costs)
         exact = exact and len(partials) < STATES
-    if not partials:
-        return None
-    return _placement(min(partials, key=lambda one: one.seconds), graph, exact)
+    return _placement(partials[0], graph, exact) if partials else None
 
 
 def _backwards(graph: TensorGraph) -> Iterator[int]:
@@ -133,7 +131,7 @@ def _runs(
     start, spent = _start(operation), levels(operation)
     if wanted + spent <= highest:
         yield wanted + spent, False
-    if start < wanted <= costs.fresh and start + spent <= highest:
+    if wanted <= costs.fresh and start + spent <= highest:
         yield start + spent, True
 
 
@@ -148,22 +146,23 @@ def _undominated(
     """Return, cheapest first, the partials that no other can replace, `STATES` at most.
 
     One replaces another if it asks for no higher level, or else would still take no more seconds
-    after refreshing each value of which it does.
+    after refreshing each value of which it does. (Levels too low for that are asked by the reserve
+    alone, where there is no choice: then no other partial asks for more.)
     """
     if not partials:
         return []
     live = sorted(partials[0].asked)
-    start = np.array([_start(graph.operations[i]) for i in live])
     price = np.array([costs.refresh(i) for i in live])
-    ordered = sorted(partials, key=lambda one: (one.seconds, [one.asked[i] for i in live]))
+    ordered = sorted(partials, key=lambda one: one.seconds)
     asked = np.zeros((min(len(ordered), STATES), len(live)), np.int64)
     seconds = np.zeros(len(asked))
     kept: list[_Partial] = []
     for partial in ordered:
         row, count = np.array([partial.asked[i] for i in live], np.int64), len(kept)
         more = asked[:count] > row
-        stuck = more & ((row < start) | (asked[:count] > costs.fresh))
-        if (~stuck.any(axis=1) & (seconds[:count] + more @ price <= partial.seconds)).any():
+        total = seconds[:count] + more @ price
+        total[(more & (asked[:count] > costs.fresh)).any(axis=1)] = np.inf
+        if (total <= partial.seconds).any():
             continue
         if count == STATES:
             break

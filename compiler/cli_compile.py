@@ -29,6 +29,9 @@ Shapes = Annotated[
 ]
 
 
+MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
+
+
 def compile(
     model: Annotated[Path, typer.Argument(help="the network, an .onnx file")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the plan to write")],
@@ -46,6 +49,7 @@ def compile(
     input_range: Annotated[
         str | None, typer.Option(help="LO,HI of the inputs, without calibration [-1,1]")
     ] = None,
+    max_ram: MaxRam = None,
     client_only: Annotated[
         Path | None, typer.Option(help="write the part without weights, for the data owner, too")
     ] = None,
@@ -62,7 +66,7 @@ def compile(
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
-        calibration is not None,
+        calibration is not None, max_ram,
     )  # fmt: skip
     for path in (output, client_only):
         if path is not None:
@@ -106,6 +110,7 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
                 "security_bits": told.parameters.security_bits,
                 "precision_bits": told.precision_bits,
                 "forecast_seconds": predicted,
+                "reason": told.server.reason if told.server else "",
                 "keys": told.keys,
                 "key_bytes": told.key_bytes,
             }
@@ -120,7 +125,8 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
                 f"{told.parameters.security_bits}-bit security",
             ),
             ("promise", f"outputs exact to {2.0**-told.precision_bits:.3g}"),
-            ("forecast", f"{duration(predicted)} for one prediction, one thread"),
+            ("backend", f"{told.backend}: {told.server.reason if told.server else ''}"),
+            ("forecast", f"{duration(predicted)} for one prediction, {told.threads}"),
             ("next", f"hec check {output} --data samples.npz"),
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -11,6 +12,8 @@ from hec.compiler.errors import CompileError, Problem
 from hec.compiler.target import BackendName, SecurityBits, Target
 
 LARGEST_DEGREE: Final = 31
+_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(M|G|T|)B?", re.IGNORECASE)
+_UNITS: Final = {"M": 1e6, "G": 1e9, "T": 1e12, "": 1.0}
 LARGEST_PRECISION: Final = 60.0  # bits, either sign
 
 
@@ -26,6 +29,7 @@ class CompileOptions:
     inputs: Sequence[str]
     input_range: str | None
     has_calibration: bool
+    max_ram: str | None = None
 
 
 def target_of(options: CompileOptions) -> Target:
@@ -36,6 +40,7 @@ def target_of(options: CompileOptions) -> Target:
     for text in options.inputs:
         _add_shape(text, shapes, problems)
     input_range = _range(options, problems)
+    max_ram = _bytes(options.max_ram, problems)
     if problems:
         raise CompileError(*problems)
     return Target(
@@ -46,7 +51,28 @@ def target_of(options: CompileOptions) -> Target:
         degree=options.degree,
         input_shapes=shapes,
         input_range=input_range,
+        max_ram=max_ram,
     )
+
+
+def memory_limit(text: str | None) -> float | None:
+    """Return the bytes of `--max-ram`, None without it; raise `CompileError` for nonsense."""
+    problems: list[Problem] = []
+    found = _bytes(text, problems)
+    if problems:
+        raise CompileError(*problems)
+    return found
+
+
+def _bytes(text: str | None, problems: list[Problem]) -> float | None:
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is not None and (size := float(match[1]) * _UNITS[match[2].upper()]) > 0:
+        return size
+    hint = "give gigabytes, for example --max-ram 16G"
+    problems.append(Problem(f"'{text}' is not an amount of memory", f"--max-ram {text}", hint))
+    return None
 
 
 def _number_problems(options: CompileOptions) -> list[Problem]:

@@ -72,6 +72,9 @@ def run(
     message: Annotated[Path, typer.Argument(help="what hec encrypt wrote")],
     keys: Annotated[Path, typer.Option(help="the client's evaluation.key")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the message to write")],
+    max_ram: Annotated[
+        str | None, typer.Option(help="memory that the server may take, such as 16G [12.5G]")
+    ] = None,
 ) -> None:
     """Predict on an encrypted sample; needs no secret.
 
@@ -80,18 +83,21 @@ def run(
       hec run model.hec --keys keys/evaluation.key x.enc -o y.enc
     """
     from hec.compiler.atomic_file import read_bounded
+    from hec.compiler.cli_options import memory_limit
+    from hec.compiler.memory import DEFAULT_MAX_RAM
     from hec.compiler.plan import Plan
     from hec.compiler.report import report
     from hec.runtime.server import Server
 
     check_output(output, [plan, message, keys])
+    memory = memory_limit(max_ram) or DEFAULT_MAX_RAM
     with progress() as show:
         show("load", 0, 0)
         loaded = Plan.load(plan)
         limit = 4 * sum(item.bytes for item in report(loaded.client).inputs) + SLACK_BYTES
         request = read_bounded(message, limit, "encrypted input")
         show("encode weights", 0, 0)
-        server = Server(loaded, keys)
+        server = Server(loaded, keys, max_ram=memory)
         show("predict", 0, 0)
         reply = server.run(request, str(message))
     _write(output, reply)

@@ -30,11 +30,12 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
-from hec.compiler.cost import CostCounter, Counted, composed_of, costs_of
+from hec.compiler.cost import CostCounter, Counted, costs_of
 from hec.compiler.fourier import slope
 from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
 from hec.compiler.openfhe_costs import OpenfheCosts
-from hec.compiler.rotation_routes import routes
+from hec.compiler.rotation_costs import rotation_seconds, steps_of
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -51,7 +52,7 @@ class KernelSize:
     turns: int  # distinct giant steps
     diagonals: float  # per output block
     power: float  # largest sum of squares in a row: the gain of independent errors
-    mean_power: float = 1.0  # of all rows
+    mean_power: float = 1.0  # of all rows that are not empty
     babies: tuple[frozenset[int], ...] = ()  # steps by which each input block is rotated
     giants: tuple[int, ...] = ()  # steps by which sums are rotated, of all output blocks
 
@@ -60,20 +61,24 @@ class KernelSizes:
     """The sizes of matrices, computed once each."""
 
     def __init__(self) -> None:
-        self._known: dict[int, KernelSize] = {}
+        self._known: dict[tuple[int, Split], KernelSize] = {}
+        self._assumed: dict[int, KernelSize] = {}
         self._kept: list[DiagonalMatrix] = []  # so that no id is used twice
 
     def __call__(self, instruction: LinearTransform) -> KernelSize:
         """Return the sizes of the transform."""
         matrix = instruction.matrix
-        if id(matrix) not in self._known:
-            self._known[id(matrix)] = _measure(instruction)
+        if id(matrix) in self._assumed:
+            return self._assumed[id(matrix)]
+        key = id(matrix), Split(instruction.baby_step, instruction.baby_start)
+        if key not in self._known:
+            self._known[key] = _measure(instruction)
             self._kept.append(matrix)
-        return self._known[id(matrix)]
+        return self._known[key]
 
     def assume(self, matrix: DiagonalMatrix, size: KernelSize) -> None:
         """Take `size` for `matrix` without looking at it."""
-        self._known[id(matrix)] = size
+        self._assumed[id(matrix)] = size
         self._kept.append(matrix)
 
 
@@ -88,18 +93,9 @@ def _measure(instruction: LinearTransform) -> KernelSize:
         int(np.unique(giant[giant != 0]).size),
         len(matrix.index) / matrix.out_blocks,
         float(powers.max(initial=0.0)),
-        float(powers.mean()),
-        tuple(_distinct(baby[matrix.index[:, 1] == b], matrix) for b in range(matrix.in_blocks)),
-        tuple(
-            step
-            for block in range(matrix.out_blocks)
-            for step in sorted(_distinct(giant[matrix.index[:, 0] == block], matrix))
-        ),
+        float(powers[powers > 0].mean()) if powers.any() else 0.0,
+        *steps_of(matrix, split),
     )
-
-
-def _distinct(steps: NDArray[np.int64], matrix: DiagonalMatrix) -> frozenset[int]:
-    return frozenset(np.unique(steps % matrix.slots).tolist()) - {0}
 
 
 def _row_powers(matrix: DiagonalMatrix) -> NDArray[np.float64]:
@@ -132,8 +128,10 @@ def forecast(
     sizes = sizes or KernelSizes()
     types = infer_types(program)
     seconds, deviations = [], list[float]()
-    for instruction in program.instructions:
-        seconds.append(_seconds(instruction, types, program.parameters, sizes))
+    encoded_anew = _encoded_anew(program)
+    for position, instruction in enumerate(program.instructions):
+        anew = encoded_anew.get(position, 0.0)
+        seconds.append(anew + _seconds(instruction, types, program.parameters, sizes))
         errors = _Errors(program.parameters, types, deviations, magnitudes, sizes)
         deviations.append(errors.deviation(instruction))
     worst = max(
@@ -142,6 +140,23 @@ def forecast(
     )
     spare = headroom(program.parameters, types)
     return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst, spare)
+
+
+def _encoded_anew(program: Program) -> dict[int, float]:
+    """Return the seconds of encoding the diagonals that a server of the default size cannot keep.
+
+    They are encoded while the other thread computes.
+    """
+    parameters, types = program.parameters, infer_types(program)
+    if not parameters.digits:
+        return {}
+    room = DEFAULT_MAX_RAM - server_memory(program).least
+    kept, costs = kept_diagonals(program, room), OpenfheCosts(parameters)
+    return {
+        position: len(x.matrix.index) * costs.encode(types[x.operand].level + 1)
+        for position, x in enumerate(program.instructions)
+        if isinstance(x, LinearTransform) and position not in kept
+    }
 
 
 def bootstrap_count(program: Program) -> int:
@@ -192,31 +207,11 @@ def _seconds(
 def _linear_seconds(
     instruction: LinearTransform, limbs: int, parameters: EncryptionParameters, size: KernelSize
 ) -> float:
-    """Rotations as `Hoists` makes them; with bootstraps, memory is left for no encoded diagonal."""
-    costs, available = costs_of(parameters), composed_of(parameters)
-    seconds = 0.0
-    for steps in size.babies:
-        made, decomposed = _tree(steps, available, parameters.slots)
-        seconds += made * costs.hoisted_rotation(limbs) + decomposed * costs.decompose(limbs)
-    hops = sum(_tree(frozenset({step}), available, parameters.slots)[0] for step in size.giants)
+    """Rotations as `Hoists` makes them, and products with encoded diagonals."""
+    costs = costs_of(parameters)
     each = costs.multiply_plain(limbs) + costs.add(limbs)
-    if parameters.bootstrapping is not None:
-        each += OpenfheCosts(parameters).encode(limbs)
-    return seconds + hops * costs.key_switch(limbs) + len(instruction.matrix.index) * each
-
-
-@lru_cache(maxsize=65536)
-def _tree(steps: frozenset[int], available: frozenset[int], slots: int) -> tuple[int, int]:
-    """Count the rotations that make all of `steps` of one ciphertext, and what they start from."""
-    if not available:
-        return len(steps), min(1, len(steps))
-    found, parents = routes(available, slots), dict[int, int]()
-    for wanted in steps:
-        step = wanted
-        while step and step not in parents:
-            parents[step] = found.parent(step)[0]
-            step = parents[step]
-    return len(parents), len(set(parents.values()))
+    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs)
+    return rotations + len(instruction.matrix.index) * each
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Generic, Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,16 @@ from hec.compiler.ckks_ir import LIMB_BYTES, LinearTransform, Polynomial
 from hec.compiler.schedule import Split, steps
 
 Array = NDArray[np.float64]
+
+
+# From how a plaintext is encoded to how it is had: at once and kept, or when it is needed.
+Maker: TypeAlias = Callable[[Callable[[], Plaintext]], Callable[[], Plaintext]]
+
+
+def at_once(encode: Callable[[], Plaintext]) -> Callable[[], Plaintext]:
+    """Encode now, and keep the plaintext."""
+    plain = encode()
+    return lambda: plain
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,12 @@ class EncodedLinear(Generic[Plaintext]):
 
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]  # per output block: giant -> its steps
 
+    def in_order(self) -> list[Callable[[], Plaintext]]:
+        """Return the diagonals in the order of their use."""
+        return [
+            step.diagonal for giants in self.giants for terms in giants.values() for step in terms
+        ]
+
 
 @runtime_checkable
 class FusesLinear(Protocol[Ciphertext]):
@@ -46,22 +62,6 @@ class FusesLinear(Protocol[Ciphertext]):
     ) -> Callable[[list[Ciphertext]], list[Ciphertext]]:
         """Return the function from the operand's blocks to the result's."""
         ...
-
-
-def linear_kernel(
-    instruction: LinearTransform,
-    backend: Backend[Ciphertext, Plaintext],
-    level: int,
-    keep: bool = True,
-) -> Callable[[list[Ciphertext]], list[Ciphertext]]:
-    """Return the transform of an operand at `level`.
-
-    Its plaintexts are encoded once and kept, or else anew at every run, which saves their memory.
-    """
-    if isinstance(backend, FusesLinear):
-        return backend.linear_kernel(instruction, level)
-    encoded = encode_linear(instruction, backend, level, keep)
-    return lambda blocks: apply_linear(blocks, encoded, backend)
 
 
 def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
@@ -80,9 +80,9 @@ def encode_linear(
     instruction: LinearTransform,
     backend: Backend[Ciphertext, Plaintext],
     level: int,
-    keep: bool = True,
+    make: Maker[Plaintext] = at_once,
 ) -> EncodedLinear[Plaintext]:
-    """Encode every diagonal for an operand at `level`; at once, or when it is used."""
+    """Return the transform of an operand at `level`; `make` decides when a diagonal is encoded."""
     matrix, scale = instruction.matrix, instruction.plain_scale
     split = Split(instruction.baby_step, instruction.baby_start)
     giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
@@ -91,10 +91,7 @@ def encode_linear(
         def encode() -> Plaintext:
             return backend.encode(np.roll(matrix.diagonal(row), turn), level, scale)
 
-        if not keep:
-            return encode
-        plain = encode()
-        return lambda: plain
+        return make(encode)
 
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]
     giants = tuple({} for _ in range(matrix.out_blocks))

@@ -21,10 +21,12 @@ from hec.compiler.ckks_ir import (
     Program,
     ValueType,
 )
+from hec.compiler.errors import fail
 from hec.compiler.kernels import diagonal_bytes
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.typing_rules import infer_types, operands
 
+DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
 _PROCESS_BYTES: Final = 150 * 10**6  # interpreter, numpy, the library and its tables
 _COMPLEX_BYTES: Final = 16  # OpenFHE keeps the values of a plaintext, too
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -66,6 +68,55 @@ def server_memory(program: Program) -> Memory:
         _PROCESS_BYTES + _bootstrap_working(parameters) + _live_bytes(program, types),
         sum(_encoded(x, types, parameters) for x in program.instructions),
     )
+
+
+def kept_diagonals(program: Program, room: float) -> frozenset[int]:
+    """Return the positions of the matrices whose encoded diagonals fit in `room` bytes.
+
+    The first ones are kept. The others are encoded at every run, one matrix ahead of its use, so
+    that room is left for the largest of them.
+    """
+    types = infer_types(program)
+    sizes = {
+        position: _encoded(x, types, program.parameters)
+        for position, x in enumerate(program.instructions)
+        if isinstance(x, LinearTransform)
+    }
+    if sum(sizes.values()) <= room:
+        return frozenset(sizes)
+    room -= max(sizes.values())
+    kept = []
+    for position, size in sizes.items():
+        if size <= room:
+            kept.append(position)
+            room -= size
+    return frozenset(kept)
+
+
+def require_memory(memory: Memory, limit: float, place: str, who: str = "the server") -> None:
+    """Raise `CompileError` if `memory` is more than `limit` or than this machine has free."""
+    free = free_memory()
+    least = memory.least
+    if free is not None and free < min(limit, least):
+        raise fail(
+            f"{who} needs {least / 1e9:.1f} GB, {(least - free) / 1e9:.1f} GB more than this"
+            " machine has free",
+            place,
+            f"run it where {least / 1e9:.1f} GB are free, or compile with"
+            f" --max-ram {_whole_gigabytes(free)}G",
+        )
+    if least > limit:
+        raise fail(
+            f"{who} needs {least / 1e9:.1f} GB, {(least - limit) / 1e9:.1f} GB more than it may"
+            " hold",
+            place,
+            f"allow --max-ram {_whole_gigabytes(least) + 1}G, or compile with"
+            f" --max-ram {limit / 1e9:.3g}G",
+        )
+
+
+def _whole_gigabytes(size: float) -> int:
+    return int(size / 1e9)
 
 
 def client_memory(parameters: EncryptionParameters, keys: KeyManifest) -> Memory:

@@ -9,7 +9,7 @@ exact enough and whose server stays below the memory cap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import floor, inf, log2
 
@@ -19,11 +19,12 @@ from hec.compiler.depth import levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.forecast import KernelSizes, forecast
 from hec.compiler.laid_out import LaidOutGraph
-from hec.compiler.lower import ScalePlan, lower
+from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
 from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.compiler.parameters import Choice, Layouts
+from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Bootstrap, Input, TensorGraph, operands
@@ -110,7 +111,10 @@ class _Search:
         )
         tried = [self._choice(parameters) for parameters in instances[:_CLOSE]]
         choices = [choice for choice in tried if choice is not None]
-        return min(choices, key=self._rank, default=None)
+        best = min(choices, key=self._rank, default=None)
+        if best is None:
+            return None
+        return self._priced(replace(best.lowered, program=rescheduled(best.lowered.program)))
 
     def accepts(self, choice: Choice) -> bool:
         """Tell whether the choice keeps the precision asked for and the memory cap."""
@@ -157,10 +161,13 @@ class _Search:
         bits = round(log2(parameters.primes[-1]))
         try:
             lowered = lower(self.graph, parameters, ScalePlan(bits, bits, bits))
-            magnitudes = [self.magnitudes[source] for source in lowered.sources]
-            predicted = forecast(lowered.program, magnitudes, self.sizes)
+            return self._priced(lowered)
         except InvalidProgram:  # a value needs more headroom than the first prime leaves
             return None
+
+    def _priced(self, lowered: Lowered) -> Choice:
+        magnitudes = [self.magnitudes[source] for source in lowered.sources]
+        predicted = forecast(lowered.program, magnitudes, self.sizes)
         precision = -log2(predicted.output_error) - KEPT_BITS
         if self.target.precision is not None and precision >= self.target.precision:
             precision = self.target.precision

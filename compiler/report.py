@@ -143,6 +143,7 @@ class ServerReport:
     seconds_by_kind: SecondsReport
     memory: MemoryReport
     bootstraps: BootstrapReport | None  # None: the plan refreshes nothing
+    reason: str  # why this backend and this way
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,11 @@ class Report:
     keys: int
     key_bytes: int
     server: ServerReport | None  # None: the file holds the client's part only
+
+    @property
+    def threads(self) -> str:
+        """How many threads the forecast is for, in words."""
+        return "two threads" if self.backend == "openfhe" else "one thread"
 
 
 def report(plan: Plan | ClientPart) -> Report:
@@ -244,6 +250,7 @@ def server_report(server: ServerPart) -> ServerReport:
         _seconds_by_kind(program, predicted.seconds),
         MemoryReport(**asdict(held), least=held.least, peak=held.peak),
         _bootstraps(program),
+        server.reason,
     )
 
 

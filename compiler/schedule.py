@@ -42,14 +42,12 @@ def best_split(index: NDArray[np.int32], slots: int, known: frozenset[int] | Non
     Given the `known` steps, in [1, slots), that other matrices make anyway, every other step counts
     as `KEY_WEIGHT` rotations more.
     """
-    shifts = index[:, 2]
-    span = int(shifts.max(initial=0)) - int(shifts.min(initial=0)) + 1
 
     def price(split: Split) -> float:
         new = 0 if known is None else len(steps(index, split, slots) - known)
         return rotations(index, split, slots) + KEY_WEIGHT * new
 
-    return min(_candidates(span), key=price)
+    return min(splits(index), key=price)
 
 
 def steps(index: NDArray[np.int32], split: Split, slots: int) -> frozenset[int]:
@@ -60,7 +58,10 @@ def steps(index: NDArray[np.int32], split: Split, slots: int) -> frozenset[int]:
     return frozenset((np.flatnonzero(occurs[1:]) + 1).tolist())
 
 
-def _candidates(span: int) -> Iterator[Split]:
+def splits(index: NDArray[np.int32]) -> Iterator[Split]:
+    """Yield the splits worth trying for a matrix with diagonals `index`."""
+    shifts = index[:, 2]
+    span = int(shifts.max(initial=0)) - int(shifts.min(initial=0)) + 1
     steps = set(range(1, min(span, 48) + 1))
     power = 1
     while power < 2 * span:

@@ -27,7 +27,7 @@ from hec.passes.refresh_activations import NOISE, OUTSIDE
 from hec.passes.rewriting import Rebuilt, with_operands
 
 DEGREE: Final = 15  # of the series of the identity
-WEIGHT: Final = 1e6  # of each point of its fit: outweighs the ridge, which costs four digits
+WEIGHT: Final = 1e9  # of each point of its fit: outweighs the ridge, which costs four digits
 MARGIN: Final = 1.3  # times the largest magnitude seen: what falls outside is lost, not inexact
 
 
@@ -88,6 +88,6 @@ def _radius(seen: Range, margin: float) -> float:
 
 @cache
 def _identity() -> Array:
-    """Return the series of x, within 1e-8 on [-1/2, 1/2]: nothing beside the noise."""
+    """Return the series of x, within 1e-9 on [-1/2, 1/2]: nothing beside the noise."""
     x = fourier.grid()
     return fourier.fit(x, Density(2 * x, x, np.full(x.size, WEIGHT)), DEGREE)

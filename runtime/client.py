@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from math import inf
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hec.compiler.errors import fail
+from hec.compiler.memory import client_memory, require_memory
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput
 from hec.runtime import container, epilogue, keys, sides
@@ -53,7 +55,12 @@ class Client:
         keys.write_secret(folder, self.part, self._secret.to_bytes())
 
     def save_evaluation_keys(self, path: str | PathLike[str]) -> None:
-        """Write what the server needs to compute, and cannot decrypt with."""
+        """Write what the server needs to compute, and cannot decrypt with.
+
+        Raise `CompileError` before anything is made if they take more memory than there is.
+        """
+        memory = client_memory(self.part.parameters, self.part.keys)
+        require_memory(memory, inf, f"keys for the plan of {self.part.model}", "who makes them")
         self._secret.write_evaluation_keys(self.part, Path(path))
 
     def evaluation_keys(self) -> bytes:

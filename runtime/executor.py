@@ -6,8 +6,9 @@ so that memory follows the width of the network and not its depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Generic
 
@@ -31,9 +32,11 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.errors import InvalidProgram
-from hec.compiler.kernels import ConstantCache
+from hec.compiler.kernels import ConstantCache, at_once
+from hec.compiler.memory import kept_diagonals
 from hec.compiler.typing_rules import infer_types, operands
 from hec.runtime.input_checks import check_names
+from hec.runtime.streaming import Streamed, streaming
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +49,34 @@ class Prepared(Generic[Ciphertext, Plaintext]):
     vectors: Mapping[int, list[Plaintext]]  # of AddPlain, one per block
     constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
     released: tuple[tuple[int, ...], ...]  # the values whose last use is here
+    streamed: Mapping[int, Sequence[Streamed[Plaintext]]]  # diagonals that are not kept
 
 
 def prepare(
-    program: Program, backend: Backend[Ciphertext, Plaintext], cap: float = inf
+    program: Program, backend: Backend[Ciphertext, Plaintext], room: float = inf
 ) -> Prepared[Ciphertext, Plaintext]:
     """Encode every plaintext of `program` at exactly the level and scale where it is used.
 
-    Diagonals are kept up to `cap` bytes; those of a matrix that does not fit are encoded anew at
+    Diagonals are kept up to `room` bytes; those of a matrix that does not fit are encoded anew at
     every run. The constants of a polynomial follow at its first run.
     """
-    types = infer_types(program)
+    types, kept = infer_types(program), kept_diagonals(program, room)
     linear: dict[int, Callable[[list[Ciphertext]], list[Ciphertext]]] = {}
+    streamed: dict[int, list[Streamed[Plaintext]]] = {}
     vectors: dict[int, list[Plaintext]] = {}
     constants: dict[int, list[ConstantCache[Plaintext]]] = {}
     for position, instruction in enumerate(program.instructions):
         match instruction:
             case LinearTransform():
                 level = types[instruction.operand].level
-                size = kernels.diagonal_bytes(instruction, level)
-                keep = size <= cap
-                cap -= size if keep else 0
-                linear[position] = kernels.linear_kernel(instruction, backend, level, keep)
+                if isinstance(backend, kernels.FusesLinear):
+                    linear[position] = backend.linear_kernel(instruction, level)
+                    continue
+                make: kernels.Maker[Plaintext] = at_once if position in kept else Streamed
+                encoded = kernels.encode_linear(instruction, backend, level, make)
+                if position not in kept:
+                    streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
+                linear[position] = partial(kernels.apply_linear, encoded=encoded, backend=backend)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
             case Polynomial():
@@ -75,7 +84,8 @@ def prepare(
                 constants[position] = [ConstantCache() for _ in range(blocks)]
             case _:
                 pass  # nothing to encode
-    return Prepared(program, backend, linear, vectors, constants, last_uses(program))
+    released = last_uses(program)
+    return Prepared(program, backend, linear, vectors, constants, released, streamed)
 
 
 def run(
@@ -88,15 +98,18 @@ def run(
     _check_inputs(prepared.program, inputs)
     values: dict[int, list[Ciphertext]] = {}
     outputs: dict[str, list[Ciphertext]] = {}
-    for position, instruction in enumerate(prepared.program.instructions):
-        if isinstance(instruction, Input):
-            values[position] = list(inputs[instruction.name])
-        elif isinstance(instruction, Output):
-            outputs[instruction.name] = values[instruction.operand]
-        else:
-            values[position] = _step(prepared, position, values)
-        for last in prepared.released[position]:
-            values.pop(last, None)
+    beside = getattr(prepared.backend, "encodes_beside", False)
+    with streaming(prepared.streamed, beside) as stream:
+        for position, instruction in enumerate(prepared.program.instructions):
+            if isinstance(instruction, Input):
+                values[position] = list(inputs[instruction.name])
+            elif isinstance(instruction, Output):
+                outputs[instruction.name] = values[instruction.operand]
+            else:
+                values[position] = _step(prepared, position, values)
+            stream.used(position)
+            for last in prepared.released[position]:
+                values.pop(last, None)
     return outputs
 
 

@@ -29,14 +29,13 @@ from hec.compiler.plan_parts import ClientPart
 from hec.runtime import container, keys, openfhe_keys
 from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_keys import EvaluationKeys
-from hec.runtime.openfhe_library import OPENFHE_ERRORS
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, reason
 
 MAGIC: Final = b"hec\x1a\r\n\x00\x02"
 DIGEST_BYTES: Final = 32
 LENGTH_BYTES: Final = 4
 _END_BYTES: Final = LENGTH_BYTES + DIGEST_BYTES + len(MAGIC)
 _CHUNK_BYTES: Final = 2**24
-_MOST_KEYS: Final = 512  # of a bootstrap, which the library chooses; up to 101 were seen
 _SLACK_BYTES: Final = 2**18  # of OpenFHE's archive, for each key: lengths and pointers
 
 
@@ -91,7 +90,7 @@ def _load(path: Path, trailer: _Trailer, product: bytes, place: str) -> None:
         same = openfhe_keys.automorphisms(trailer.tag) == trailer.automorphisms
         complete = same and openfhe_keys.contexts() == before
     except OPENFHE_ERRORS as error:
-        raise damaged(f"OpenFHE cannot read it: {error}", place) from None
+        raise damaged(f"OpenFHE cannot read it: {reason(error)}", place) from None
     finally:
         if not complete:
             openfhe_keys.forget(trailer.tag)
@@ -153,11 +152,10 @@ def _trailer(fields: dict[str, Node], size: int, part: ClientPart, place: str) -
         raise fields["sizes"].wrong("two sizes that add up")
     automorphisms = [item.integer() for item in fields["automorphisms"].items()]
     trailer = _Trailer(fields["tag"].text(), automorphisms, *sizes)
-    manifest, count = part.keys, len(automorphisms)
-    expected = count <= _MOST_KEYS if manifest.bootstrapping else count == len(manifest.rotations)
-    has_product = manifest.relinearization or manifest.bootstrapping
+    has_product = part.keys.relinearization or part.keys.bootstrapping
     most = _key_bytes(part.parameters)
-    fits = sizes[0] <= count * most and sizes[1] <= has_product * most
+    fits = sizes[0] <= len(automorphisms) * most and sizes[1] <= has_product * most
+    expected = automorphisms == openfhe_keys.needed(part.parameters, part.keys)
     if not (expected and fits and (sizes[1] > 0) == has_product):
         raise keys.wrong_keys(place)
     return trailer

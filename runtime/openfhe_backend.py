@@ -20,8 +20,8 @@ from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.rotation_routes import routes
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
-from hec.runtime.openfhe_keys import EvaluationKeys
-from hec.runtime.openfhe_library import OPENFHE_ERRORS
+from hec.runtime.openfhe_keys import EvaluationKeys, automorphisms, needed
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, reason
 
 
 class OpenfheBackend:
@@ -41,14 +41,10 @@ class OpenfheBackend:
         self._routes = routes(keys.rotations, self._slots)
 
     def has_exactly(self, manifest: KeyManifest) -> bool:
-        """Tell whether the keys here are those of `manifest`, and with bootstraps, what they take.
-
-        Those of a bootstrap compose to every rotation.
-        """
-        if manifest.bootstrapping:
-            return self.keys.has_product and all(map(self._routes.reaches, range(self._slots)))
-        exact = self.keys.rotations == frozenset(manifest.rotations)
-        return exact and self.keys.has_product == manifest.relinearization
+        """Tell whether the keys here are those of `manifest`, those of bootstraps included."""
+        wanted = needed(self.context.parameters, manifest)
+        has_product = manifest.relinearization or manifest.bootstrapping
+        return automorphisms(self.keys.tag) == wanted and self.keys.has_product == has_product
 
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Any:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
@@ -96,7 +92,7 @@ class OpenfheBackend:
         """Return every rotation to make, in order: from which other one, and by which step."""
         order: dict[int, tuple[int, int]] = {}
         for step in wanted:
-            if not self._routes.reaches(step):
+            if not self._can_rotate(step):
                 raise missing_key(f"a rotation by {step} slots")
             chain, current = [], step
             while current and current not in order:
@@ -104,6 +100,11 @@ class OpenfheBackend:
                 current = self._routes.parent(current)[0]
             order.update((made, self._routes.parent(made)) for made in reversed(chain))
         return order
+
+    def _can_rotate(self, step: int) -> bool:
+        if self.context.parameters.bootstrapping is None:
+            return step == 0 or step in self.keys.rotations
+        return self._routes.reaches(step)
 
     def multiply_plain(self, x: Any, y: Any) -> Any:
         """Multiply slotwise; scales multiply; not rescaled."""
@@ -210,4 +211,4 @@ def _refusals(step: str) -> Iterator[None]:
     try:
         yield
     except OPENFHE_ERRORS as error:
-        raise InvalidProgram(f"OpenFHE cannot {step}: {error}") from error
+        raise InvalidProgram(f"OpenFHE cannot {step}: {reason(error)}") from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
-from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, reason
 from hec.runtime.openfhe_wire import Bytes, Frame
 
 POLYNOMIALS = 2
@@ -52,7 +52,7 @@ class OpenfheCiphertexts:
         try:
             x = fhe.DeserializeCiphertextString(archive, fhe.BINARY)
         except OPENFHE_ERRORS as error:
-            raise unreadable("ciphertext", str(error), place) from None
+            raise unreadable("ciphertext", reason(error), place) from None
         x.SetKeyTag(self._tag)
         return self.context.typed(x, scale)
 
@@ -76,8 +76,8 @@ class OpenfheCiphertexts:
         return bytes(fhe.Serialize(x, fhe.BINARY))
 
 
-def unreadable(what: str, reason: str, place: str) -> CompileError:
+def unreadable(what: str, why: str, place: str) -> CompileError:
     """Return the error for bytes that are no `what` of the plan."""
     return fail(
-        f"The {what} cannot be used: {reason}", place, "send it again, made with the same plan"
+        f"The {what} cannot be used: {why}", place, "send it again, made with the same plan"
     )

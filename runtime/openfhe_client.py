@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from functools import cached_property
+from math import log2
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +17,9 @@ from hec.compiler.plan_parts import ClientPart
 from hec.runtime import key_file, openfhe_keys
 from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts, unreadable
 from hec.runtime.openfhe_context import OpenfheContext
-from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe
-from hec.runtime.openfhe_wire import Frame
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, reason
+from hec.runtime.openfhe_primes import chain
+from hec.runtime.openfhe_wire import Frame, packed_bytes
 
 Array = NDArray[np.float64]
 _TAG_BYTES: Final = 16
@@ -42,11 +45,7 @@ class OpenfheSecret:
 
     def to_bytes(self) -> bytes:
         """Return the secret key: whoever has it reads everything."""
-        return self._frame.pack(fhe.Serialize(self._secret_key, fhe.BINARY))
-
-    @cached_property
-    def _frame(self) -> Frame:
-        return _frame(self.context)
+        return _frame(self.context).pack(fhe.Serialize(self._secret_key, fhe.BINARY))
 
     def write_evaluation_keys(self, part: ClientPart, path: Path) -> None:
         """Make new evaluation keys, write them to a file, and forget them.
@@ -75,7 +74,7 @@ class OpenfheSecret:
             if manifest.rotations:
                 context.EvalRotateKeyGen(self._secret_key, list(manifest.rotations))
         except OPENFHE_ERRORS as error:
-            raise InvalidProgram(f"OpenFHE cannot make evaluation keys: {error}") from error
+            raise InvalidProgram(f"OpenFHE cannot make evaluation keys: {reason(error)}") from error
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
         """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit.
@@ -91,17 +90,36 @@ class OpenfheSecret:
 
     def decrypt(self, data: bytes | memoryview, level: int, scale: float, place: str) -> Array:
         """Return the (slots,) values of a ciphertext at (level, scale)."""
+        if level == 0 and self._at_level_0 is not None:
+            return self._at_level_0.decrypt(data, level, scale, place)
         x = self._ciphertexts.load(data, level, scale, place)
-        assumed = self.context.nominal(level, scale)  # by OpenFHE, whatever the true scale is
         try:
             plain = self.context.fhe.Decrypt(self._secret_key, x)
             plain.SetLength(self.context.parameters.slots)
             values = np.array(plain.GetRealPackedValue())
         except OPENFHE_ERRORS as error:
-            raise unreadable("ciphertext", str(error), place) from None
+            raise unreadable("ciphertext", reason(error), place) from None
         if self.context.parameters.bootstrapping is None:
-            values *= assumed / scale
+            values *= self.context.nominal(level) / scale  # OpenFHE took its own for the true one
         return values
+
+    @cached_property
+    def _at_level_0(self) -> OpenfheSecret | None:
+        """The same key modulo the first prime alone, in a context that expects a scale of its size.
+
+        OpenFHE refuses to decode errors of the size of a scaling prime, as those of a product are
+        that is not rescaled. None where it need not, or has no such context.
+        """
+        parameters = self.context.parameters
+        if parameters.bootstrapping or parameters.top_level == 0:
+            return None
+        first = parameters.primes[:1]
+        primes, special = chain(parameters.ring_degree, [round(log2(first[0]))])
+        if primes != first:
+            return None
+        lowest = replace(parameters, primes=first, special_primes=special, digits=1)
+        key = self.to_bytes()[: packed_bytes(parameters.ring_degree, first, 1)]
+        return OpenfheSecret.from_bytes(OpenfheContext(lowest), key, "secret key")
 
 
 def new_secret_key(context: OpenfheContext) -> Any:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram, fail
-from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, keep_freed_memory
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, keep_freed_memory, reason
 from hec.runtime.openfhe_primes import special_count
 
 SCALE_TOLERANCE: Final = 1e-9  # relative; as in the typing rules
@@ -46,7 +46,7 @@ class OpenfheContext:
             for feature in _FEATURES:
                 self.fhe.Enable(feature)
         except OPENFHE_ERRORS as error:
-            raise _refused(str(error), parameters) from None
+            raise _refused(reason(error), parameters) from None
         self._check_primes()
         self._check_bootstrapping()
         self._nominal = [
@@ -64,13 +64,16 @@ class OpenfheContext:
 
     def _check_bootstrapping(self) -> None:
         """Refuse what would end the process: OpenFHE checks some of this in threads of its own."""
-        how, slots = self.parameters.bootstrapping, self.parameters.slots
+        parameters = self.parameters
+        how, slots = parameters.bootstrapping, parameters.slots
         if how is None:
             return
+        if round(log2(parameters.primes[0] / parameters.primes[-1])) != 1:
+            raise _refused("a bootstrap takes a first prime twice as large as others", parameters)
         layers = max(1, how.slots).bit_length() - 1
         fit = how.slots == 1 << layers and how.slots <= slots and min(how.baby_steps) >= 0
         if not (fit and 1 <= min(how.levels) and max(how.levels) <= layers):
-            raise _refused(f"no bootstrap of {how.slots} slots by {how.levels}", self.parameters)
+            raise _refused(f"no bootstrap of {how.slots} slots by {how.levels}", parameters)
 
     def prepare_bootstrap(self) -> None:
         """Encode the matrices of the bootstrap: seconds, and gigabytes on a large ring.
@@ -86,18 +89,18 @@ class OpenfheContext:
             try:
                 self.fhe.EvalFEFuncBootstrapSetup(levels, baby_steps, how.slots)
             except OPENFHE_ERRORS as error:
-                raise _refused(str(error), self.parameters) from None
+                raise _refused(reason(error), self.parameters) from None
         ready[how.slots] = how
 
     def degree(self, level: int, scale: float) -> int:
         """Return what OpenFHE calls the degree of a scale at `level`: 2 before a rescaling."""
         if self.parameters.bootstrapping is None:
             return 1
-        return max(1, round(log2(scale) / log2(self._nominal[level])))
+        return max(1, round(log2(scale) / log2(self.nominal(level))))
 
-    def nominal(self, level: int, scale: float) -> float:
-        """Return the scale with which OpenFHE would encode for use at `level` and near `scale`."""
-        return float(self._nominal[level] ** self.degree(level, scale))
+    def nominal(self, level: int) -> float:
+        """Return OpenFHE's own scale at `level`."""
+        return float(self._nominal[level])
 
     def level(self, x: Any) -> int:
         """Return the rescalings left to a ciphertext or plaintext: OpenFHE counts those done."""
@@ -113,10 +116,10 @@ class OpenfheContext:
         """Return the plaintext of (slots,) float64 values."""
         if not 0 <= level <= self.parameters.top_level:
             raise InvalidProgram(f"OpenFHE cannot encode at level {level}")
-        nominal, degree = self.nominal(level, scale), self.degree(level, scale)
         done, slots = self.parameters.top_level - level, self.parameters.slots
-        values = values * (scale / nominal)
-        plain = self.fhe.MakeCKKSPackedPlaintext(values, degree, done, None, slots)
+        values = values * (scale / self.nominal(level))
+        # As if the degree were 1: for higher ones OpenFHE rounds before it multiplies.
+        plain = self.fhe.MakeCKKSPackedPlaintext(values, 1, done, None, slots)
         return self.typed(plain, scale)
 
     def fits(self, largest: float, level: int, scale: float) -> bool:
@@ -165,16 +168,11 @@ def _search(tree: Any, name: str) -> Any:
     return None
 
 
-def _refused(reason: str, parameters: EncryptionParameters) -> CompileError:
+def _refused(why: str, parameters: EncryptionParameters) -> CompileError:
     return fail(
-        f"OpenFHE refuses the encryption parameters: {_one_line(reason)}",
+        f"OpenFHE refuses the encryption parameters: {why}",
         f"ring degree {parameters.ring_degree}, {len(parameters.primes)} primes and"
         f" {len(parameters.special_primes)} special, {parameters.modulus_bits:.0f} bits,"
         f" {parameters.security}-bit security",
         "compile the model again with this version of hec",
     )
-
-
-def _one_line(reason: str) -> str:
-    """Drop the source position that OpenFHE puts before its messages."""
-    return " ".join(reason.split("():", 1)[-1].split())

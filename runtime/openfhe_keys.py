@@ -12,6 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from hec.compiler.bootstrap_keys import rotation_steps
+from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.key_manifest import KeyManifest
 from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_library import fhe
 
@@ -43,6 +46,19 @@ def held(context: OpenfheContext, tag: str) -> EvaluationKeys:
     steps = _steps(context.parameters.ring_degree)
     rotations = frozenset(steps[index] for index in automorphisms(tag) if index in steps)
     return EvaluationKeys(tag, rotations - {0}, tag in fhe.CryptoContext.GetAllEvalMultKeys())
+
+
+def needed(parameters: EncryptionParameters, manifest: KeyManifest) -> list[int]:
+    """Return the automorphisms that keys are needed for, sorted.
+
+    Where a bootstrap misses one, OpenFHE ends the process.
+    """
+    how, order = parameters.bootstrapping, 2 * parameters.ring_degree
+    steps, others = frozenset(manifest.rotations), frozenset[int]()
+    if manifest.bootstrapping and how is not None:
+        steps |= rotation_steps(parameters.ring_degree, how)
+        others = frozenset(order - back for back in (1, 2, 4))  # conjugation; changes of secret
+    return sorted(others | {pow(5, step, order) for step in steps})
 
 
 def is_held(tag: str) -> bool:

@@ -33,7 +33,12 @@ except ImportError as error:
 
 OPENFHE_ERRORS: Final = (RuntimeError, ValueError, IndexError, MemoryError, TypeError)
 
-__all__ = ["OPENFHE_ERRORS", "fhe", "keep_freed_memory"]
+__all__ = ["OPENFHE_ERRORS", "fhe", "keep_freed_memory", "reason"]
+
+
+def reason(error: Exception) -> str:
+    """Return what OpenFHE says, without the source position that it puts before."""
+    return " ".join(str(error).split("():", 1)[-1].split())
 
 
 @lru_cache(maxsize=1)

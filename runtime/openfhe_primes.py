@@ -28,8 +28,8 @@ def chain(
 ) -> Chain:
     """Return the primes of those sizes, from level 0 upwards, and the special primes.
 
-    All but the first have one size. `digits` are those of key switching; 0: one for each prime.
-    Raise `InvalidProgram` where OpenFHE has no such chain.
+    All but the first have one size, no larger than the first's. `digits` are those of key
+    switching; 0: one for each prime. Raise `InvalidProgram` where OpenFHE has no such chain.
     """
     return _chain(ring_degree, tuple(bits), digits or len(bits), bootstrapping)
 
@@ -55,7 +55,8 @@ def _chain(ring_degree: int, bits: tuple[int, ...], digits: int, bootstrapping: 
 @lru_cache(maxsize=4096)
 def _primes(order: int, bits: tuple[int, ...], bootstrapping: bool) -> tuple[int, ...]:
     first, scaling = bits[0], set(bits[1:])
-    if len(scaling) > 1 or first > LARGEST_BITS or max(scaling, default=0) >= LARGEST_BITS:
+    largest = max(scaling, default=0)
+    if len(scaling) > 1 or largest > first or max(first, largest + 1) > LARGEST_BITS:
         raise InvalidProgram(f"OpenFHE has no chain of {bits} bits")
     scales = _scaling_primes(order, bits[-1], len(bits) - 1, bootstrapping) if scaling else ()
     like_others = _above(max(scales), order) if first in scaling else _below(2**first + 1, order)

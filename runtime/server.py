@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from hec.compiler.memory import DEFAULT_MAX_RAM, require_memory, server_memory
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput
 from hec.runtime import container, executor, sides
 from hec.runtime.input_checks import check_names
 
-DEFAULT_CAP: Final = 8 * 2**30  # bytes: what a laptop of 16 GB can spare next to keys and plan
-
 
 class Server:
     """A plan with one client's evaluation keys, and its plaintexts encoded; not for two threads.
 
-    The keys are bytes, or the path of their file, which on OpenFHE saves gigabytes of memory. Up
-    to `cap` bytes of encoded diagonals are kept; the others are encoded anew for every prediction.
-    Raise `CompileError`, naming `place`, for a secret key, or for keys of another plan.
+    The keys are bytes, or the path of their file, which on OpenFHE saves gigabytes of memory. The
+    process takes at most `max_ram` bytes: encoded diagonals are kept as far as that goes, the
+    others are encoded anew for every prediction. Raise `CompileError`, naming `place`, for a secret
+    key, for keys of another plan, and before anything is loaded, if the memory will not do.
     """
 
     def __init__(
@@ -27,14 +27,16 @@ class Server:
         plan: Plan,
         evaluation_keys: bytes | str | PathLike[str],
         place: str = "",
-        cap: float = DEFAULT_CAP,
+        max_ram: float = DEFAULT_MAX_RAM,
     ) -> None:
         self.plan = plan
         given = evaluation_keys if isinstance(evaluation_keys, bytes) else Path(evaluation_keys)
         place = place or (str(given) if isinstance(given, Path) else "evaluation keys")
+        memory = server_memory(plan.server.program)
+        require_memory(memory, max_ram, f"plan of {plan.client.model}")
         self._evaluator = sides.evaluator(plan.client, given, place)
-        backend = self._evaluator.backend
-        self._prepared = executor.prepare(plan.server.program, backend, cap)
+        room = max_ram - memory.least
+        self._prepared = executor.prepare(plan.server.program, self._evaluator.backend, room)
 
     def run(self, data: bytes, place: str = "") -> bytes:
         """Return the encrypted output of an encrypted input.

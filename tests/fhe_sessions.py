@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bootstrap_plans import parameters, refreshing_program
 from hec.compiler.bootstrapping import level_scales
-from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters, Program
+from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.errors import CompileError
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.plan_parts import ClientPart
@@ -36,7 +36,6 @@ Array = NDArray[np.float64]
 LEVELED = EncryptionParameters(8192, *chain(8192, (38, 28, 28, 28, 28)), 128)  # 128-bit secure
 REFRESHING = parameters(10)  # the smallest ring that bootstraps, and insecure
 STEPS = (1, 5, 4093)
-NO_HELP = "send it again, made with the same plan"
 
 
 def working_scale(chosen: EncryptionParameters, level: int) -> float:
@@ -55,9 +54,9 @@ def leveled_part() -> ClientPart:
     return part_of(linear_program(LEVELED), KeyManifest(STEPS, True))
 
 
-def refreshing_part(how: Bootstrapping | None = None, log_degree: int = 10) -> ClientPart:
-    """Return a client part with bootstraps."""
-    return part_of(refreshing_program(parameters(log_degree, how=how)))
+def refreshing_part(chosen: EncryptionParameters = REFRESHING) -> ClientPart:
+    """Return a client part that names the keys of bootstraps; its tensors are of no use."""
+    return replace(part_of(refreshing_program(REFRESHING)), parameters=chosen)
 
 
 class Session:

@@ -23,8 +23,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"passes"}),
     frozenset(
         {
-            "lower", "depth", "bootstrap_placement", "parameters", "refresh_parameters",
-            "strategies", "plan", "plan_parts", "plan_rules", "pipeline",
+            "lower",
+            "depth",
+            "bootstrap_placement",
+            "parameters",
+            "refresh_parameters",
+            "strategies",
+            "plan",
+            "plan_parts",
+            "plan_rules",
+            "pipeline",
         }
     ),
     frozenset({"report", "check", "encrypted_check", "clear_model", "agreement"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from hec.compiler import ckks_ir, kernels
 from hec.compiler.ckks_ir import EncryptionParameters, Program
-from hec.compiler.errors import CompileError
+from hec.compiler.errors import CompileError, InvalidProgram
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.runtime import executor
-from hec.runtime.cleartext import Cleartext, Slots
+from hec.runtime.cleartext import Cleartext, Plain, Slots
+from hec.runtime.simulator import Simulator
 from sample_plans import TINY, deep_program, dense, first_slots, linear_program
 
 Array = NDArray[np.float64]
@@ -28,7 +30,7 @@ class Recorder(Cleartext):
         self.products = 0
         self.encoded = 0
 
-    def encode(self, values: Array, level: int, scale: float):  # type: ignore[no-untyped-def]
+    def encode(self, values: Array, level: int, scale: float) -> Plain:
         self.encoded += 1
         return super().encode(values, level, scale)
 
@@ -126,7 +128,7 @@ def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
     level = next(x.level for x in program.instructions if isinstance(x, ckks_ir.Input))
     size = kernels.diagonal_bytes(matrix, level)
     assert size == len(matrix.matrix.index) * program.parameters.ring_degree * (level + 1) * 8
-    prepared = executor.prepare(program, backend, cap=size - 1)
+    prepared = executor.prepare(program, backend, room=size - 1)
     before = backend.encoded
     for run in (1, 2):
         found = executor.run(prepared, encrypted(program))
@@ -134,8 +136,58 @@ def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
         for name, blocks in kept.items():
             np.testing.assert_array_equal(values(found[name]), values(blocks))
     backend.encoded = 0
-    executor.prepare(program, backend, cap=size)
+    executor.prepare(program, backend, room=size)
     assert backend.encoded == before + len(matrix.matrix.index)
+
+
+def test_a_backend_may_fuse_matrices() -> None:
+    program = linear_program()
+    prepared = executor.prepare(program, Simulator(program.parameters))
+    (kernel,) = prepared.linear.values()
+    assert kernel.__qualname__.startswith("Simulator.linear_kernel")  # type: ignore[attr-defined]
+
+
+class Beside(Recorder):
+    """Encodes on another thread, and notes which."""
+
+    encodes_beside = True
+
+    def __init__(self, parameters: EncryptionParameters) -> None:
+        super().__init__(parameters)
+        self.threads: list[str] = []
+
+    def encode(self, values: Array, level: int, scale: float) -> Plain:
+        self.threads.append(threading.current_thread().name)
+        return super().encode(values, level, scale)
+
+
+def test_what_is_not_kept_is_encoded_on_another_thread() -> None:
+    program = linear_program()
+    backend = Beside(program.parameters)
+    prepared = executor.prepare(program, backend, room=0)
+    (streamed,) = prepared.streamed.values()
+    backend.threads.clear()
+    found = executor.run(prepared, encrypted(program))
+    assert len(backend.threads) == len(streamed)
+    assert all(name.startswith("hec-encode") for name in backend.threads)
+    exact = executor.run(
+        executor.prepare(program, Cleartext(program.parameters)), encrypted(program)
+    )
+    for name, blocks in exact.items():
+        np.testing.assert_array_equal(values(found[name]), values(blocks))
+
+
+def test_an_error_on_the_other_thread_ends_the_run() -> None:
+    class Broken(Beside):
+        def encode(self, values: Array, level: int, scale: float) -> Plain:
+            if threading.current_thread().name.startswith("hec-encode"):
+                raise InvalidProgram("cannot encode")
+            return super().encode(values, level, scale)
+
+    program = linear_program()
+    prepared = executor.prepare(program, Broken(program.parameters), room=0)
+    with pytest.raises(InvalidProgram, match=r"^cannot encode$"):
+        executor.run(prepared, encrypted(program))
 
 
 def test_a_value_is_released_at_its_last_use() -> None:

@@ -15,11 +15,9 @@ from hec.compiler.kernels import (
     apply_polynomial,
     apply_rotate_sum,
     encode_linear,
-    linear_kernel,
 )
 from hec.compiler.typing_rules import polynomial_depth
 from hec.runtime.cleartext import Plain, Slots
-from hec.runtime.simulator import Simulator
 from sample_graphs import Strict, nominal
 from sample_plans import dense, diagonals
 
@@ -125,8 +123,9 @@ def test_a_linear_kernel_is_its_matrix(blocks: tuple[int, int], step: int, start
     matrix = diagonals(1, SLOTS, blocks, (-7, -3, 0, 1, 4, 6))
     x = np.random.default_rng(2).uniform(-1, 1, (blocks[1], SLOTS))
     instruction = LinearTransform(0, matrix, step, start, 2.0**22)
-    kernel = linear_kernel(instruction, Strict(PARAMETERS), 3)
-    found = kernel([Slots(row[None], 3, SCALE) for row in x])
+    backend = Strict(PARAMETERS)
+    encoded = encode_linear(instruction, backend, 3)
+    found = apply_linear([Slots(row[None], 3, SCALE) for row in x], encoded, backend)
     np.testing.assert_allclose(
         np.concatenate([block.values for block in found]), dense(matrix, x), rtol=0, atol=1e-14
     )
@@ -143,13 +142,6 @@ def test_small_entries_are_exact() -> None:
     found = apply_linear([x], encoded, backend)[0].values
     expected = np.stack([dense(matrix, row[None])[0] for row in x.values])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-22)
-
-
-def test_a_backend_may_fuse_matrices() -> None:
-    matrix = diagonals(1, SLOTS, (1, 1), (0, 3))
-    simulator = Simulator(PARAMETERS)
-    kernel = linear_kernel(LinearTransform(0, matrix, 4, 0, 2.0**20), simulator, 2)
-    assert kernel.__qualname__.startswith("Simulator.linear_kernel")
 
 
 def test_rotate_sum_adds_each_rotation_to_the_sum_so_far() -> None:

@@ -1,0 +1,96 @@
+"""Seconds of a matrix's rotations on a backend, and the split into steps that takes the fewest.
+
+Baby rotations of one ciphertext share its decomposition where the backend hoists, and what they are
+composed of, where not every step has a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform, Program
+from hec.compiler.cost import composed_of, costs_of
+from hec.compiler.rotation_routes import routes
+from hec.compiler.schedule import Split, splits
+from hec.compiler.typing_rules import infer_types
+
+Steps = frozenset[int]
+_CACHED: Final = 65536
+
+
+def rotation_seconds(
+    babies: Sequence[Steps], giants: Sequence[int], parameters: EncryptionParameters, limbs: int
+) -> float:
+    """Return the seconds of rotating each input block by its `babies`, and sums by `giants`."""
+    costs, available, slots = costs_of(parameters), composed_of(parameters), parameters.slots
+    seconds = 0.0
+    for steps in babies:
+        made, decomposed = _tree(steps, available, slots)
+        seconds += made * costs.hoisted_rotation(limbs) + decomposed * costs.decompose(limbs)
+    hops = sum(_hops(step, available, slots) for step in giants)
+    return seconds + hops * costs.key_switch(limbs)
+
+
+def steps_of(matrix: DiagonalMatrix, split: Split) -> tuple[tuple[Steps, ...], tuple[int, ...]]:
+    """Return the baby steps of each input block, and the giant steps of all output blocks."""
+    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    outputs, inputs = matrix.index[:, 0], matrix.index[:, 1]
+    babies = tuple(_distinct(baby[inputs == b], matrix.slots) for b in range(matrix.in_blocks))
+    each = (_distinct(giant[outputs == b], matrix.slots) for b in range(matrix.out_blocks))
+    return babies, tuple(step for steps in each for step in sorted(steps))
+
+
+def rescheduled(program: Program) -> Program:
+    """Return the program with the split of every matrix that rotates fastest with its keys."""
+    types, known = infer_types(program), dict[int, Split]()
+    instructions = list(program.instructions)
+    for position, x in enumerate(program.instructions):
+        if isinstance(x, LinearTransform):
+            limbs = types[x.operand].level + 1
+            if id(x.matrix) not in known:
+                known[id(x.matrix)] = _best(x, program.parameters, limbs)
+            best = known[id(x.matrix)]
+            instructions[position] = replace(
+                x, baby_step=best.baby_step, baby_start=best.baby_start
+            )
+    return replace(program, instructions=tuple(instructions))
+
+
+def _best(x: LinearTransform, parameters: EncryptionParameters, limbs: int) -> Split:
+    def price(split: Split) -> float:
+        return rotation_seconds(*steps_of(x.matrix, split), parameters, limbs)
+
+    return min((Split(x.baby_step, x.baby_start), *splits(x.matrix.index)), key=price)
+
+
+def _distinct(steps: NDArray[np.int64], slots: int) -> Steps:
+    return frozenset(np.unique(steps % slots).tolist()) - {0}
+
+
+@lru_cache(maxsize=_CACHED)
+def _hops(step: int, available: Steps, slots: int) -> int:
+    """Count the rotations that one by `step` is composed of."""
+    return _tree(frozenset({step}), available, slots)[0]
+
+
+@lru_cache(maxsize=_CACHED)
+def _tree(steps: Steps, available: Steps, slots: int) -> tuple[int, int]:
+    """Count the rotations that make all of `steps` of one ciphertext, and what they start from.
+
+    Without `available` steps each has a key of its own.
+    """
+    if not available:
+        return len(steps), min(1, len(steps))
+    found, parents = routes(available, slots), dict[int, int]()
+    for wanted in steps:
+        step = wanted
+        while step and step not in parents:
+            parents[step] = found.parent(step)[0]
+            step = parents[step]
+    return len(parents), len(set(parents.values()))
