@@ -99,7 +99,7 @@ def _aligned(image: tuple[int, int, int], source: Arrangement, slots: int) -> li
     held = [place for place in free if 1 << place < slots]
     choices = [free[:wanted]]
     if wanted < len(held):
-        choices.append(held[len(held) - wanted :])
+        choices.insert(0, held[len(held) - wanted :])
     return [_placed(image, (tuple(chosen), rows, columns), slots) for chosen in choices]
 
 

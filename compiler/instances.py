@@ -97,7 +97,7 @@ class OpenfheInstances:
 
     primes: OpenfhePrimes
     backend: str = "openfhe"
-    largest_ring: int = 65536
+    largest_ring: int = 32768  # beyond, a leveled program has rotation keys of a gigabyte each
 
     def fits(self, modulus: Modulus, limit: int) -> bool:
         """Tell whether special primes fit for any number of digits."""

@@ -31,7 +31,7 @@ from hec.passes import REFRESHING_PASSES, SHARED_PASSES, TENSOR_PASSES, run_tens
 from hec.passes.choose_layouts import choose_layouts
 
 _ASSUMED_MAGNITUDE = 0.5  # root mean square of a tensor in [-1, 1], where nothing was observed
-_ACTIVATION_LEVELS = 2  # of a fitted activation, at the least that ever meets an error target
+FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FASTEST_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
 
 
@@ -177,10 +177,10 @@ class Strategies:
         """Refuse at once what has more levels than the largest modulus could hold."""
         rings = MAX_MODULUS_BITS[self.target.security]
         limit = max(bits for ring, bits in rings.items() if ring <= instances.largest_ring)
-        fewest = sum(
-            _ACTIVATION_LEVELS if isinstance(operation, Activation) else levels(operation)
-            for operation in (self._shared.operations[i] for i in deepest_path(self._shared))
-        )
+        path = [self._shared.operations[i] for i in deepest_path(self._shared)]
+        activations = sum(isinstance(operation, Activation) for operation in path)
+        each = 2 if activations <= FEW else 3
+        fewest = each * activations + sum(map(levels, path))
         if fewest * SMALLEST_PRIME_BITS > limit:
             raise fail(
                 f"a leveled program would need {fewest} levels or more, {SMALLEST_PRIME_BITS} bits"

@@ -18,6 +18,7 @@ from hec.compiler.errors import InvalidProgram
 
 SPECIAL_BITS: Final = 60  # of every prime used inside key switching only
 LARGEST_BITS: Final = 60  # of the first prime; scaling primes have one less
+_OUTWEIGH_BITS: Final = 4  # by which special primes are larger than a digit
 _WITNESSES: Final = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)  # enough below 3.3e24
 
 Chain = tuple[tuple[int, ...], tuple[int, ...]]  # primes from level 0 upwards, and special ones
@@ -35,12 +36,12 @@ def chain(
 
 
 def special_count(primes: Sequence[int], digits: int) -> int:
-    """Return how many special primes key switching takes: as many bits as its largest digit."""
+    """Return how many special primes key switching takes, to outweigh its largest digit."""
     width = ceil(len(primes) / digits)
     parts = [prod(primes[start : start + width]) for start in range(0, len(primes), width)]
     if len(parts) != digits:
         raise InvalidProgram(f"OpenFHE cannot split {len(primes)} primes into {digits} digits")
-    return ceil(max(part.bit_length() for part in parts) / SPECIAL_BITS)
+    return ceil((max(part.bit_length() for part in parts) + _OUTWEIGH_BITS) / SPECIAL_BITS)
 
 
 @lru_cache(maxsize=4096)
