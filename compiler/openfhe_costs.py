@@ -21,7 +21,7 @@ _REFERENCE: Final = 32768 * log2(32768)  # the seconds below are those of this r
 _DOUBLINGS: Final = 3  # squarings of the exponential
 _EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
 _FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
-_EXTENDED_PRODUCT: Final = 0.18e-3  # seconds per limb: a diagonal times a rotation, added; fitted
+_EXTENDED_PRODUCT: Final = 0.13e-3  # seconds per limb: a diagonal times a rotation, added; fitted
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class OpenfheCosts:
     def decompose(self, limbs: int) -> float:
         """What hoisted rotations of one ciphertext share."""
         width = ceil(len(self.parameters.primes) / self.parameters.digits)
-        return self._size * 0.55e-3 * ceil(limbs / width) * self._extended(limbs)
+        return self._size * 0.41e-3 * ceil(limbs / width) * self._extended(limbs)
 
     def _inner_product(self, limbs: int) -> float:
         width = ceil(len(self.parameters.primes) / self.parameters.digits)
-        return self._size * 0.155e-3 * ceil(limbs / width) * self._extended(limbs)
+        return self._size * 0.115e-3 * ceil(limbs / width) * self._extended(limbs)
 
     def _drop_special(self, limbs: int) -> float:
-        return self._size * 1.13e-3 * self._extended(limbs)
+        return self._size * 0.84e-3 * self._extended(limbs)
 
     def hoisted_rotation(self, limbs: int) -> float:
         """One rotation of a ciphertext that is decomposed already."""
@@ -60,23 +60,23 @@ class OpenfheCosts:
 
     def multiply_plain(self, limbs: int) -> float:
         """One product with an encoded plaintext."""
-        return self._size * 0.14e-3 * limbs
+        return self._size * 0.12e-3 * limbs
 
     def add(self, limbs: int) -> float:
         """One sum of ciphertexts."""
-        return self._size * 0.06e-3 * limbs
+        return self._size * 0.03e-3 * limbs
 
     def multiply(self, limbs: int) -> float:
         """One product of ciphertexts, without its relinearization."""
-        return self._size * 0.2e-3 * limbs
+        return self._size * 0.145e-3 * limbs
 
     def rescale(self, limbs: int) -> float:
         """One rescaling."""
-        return self._size * 0.8e-3 * (limbs + 1)
+        return self._size * 0.58e-3 * (limbs + 1)
 
     def encode(self, limbs: int) -> float:
         """One plaintext made, where it is not kept."""
-        return self._size * (0.43e-3 * limbs + 1.27e-3)
+        return self._size * (0.31e-3 * limbs + 0.91e-3)
 
     def bootstrap(self, how: Bootstrapping, degree: int) -> float:
         """One functional bootstrap of a series of `degree`."""

@@ -8,21 +8,22 @@ exact enough and whose server stays below the memory cap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import floor, inf, log2
+from math import inf, log2
 
 from hec.compiler.bootstrapping import top_level
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters, Program
+from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.depth import levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.forecast import KernelSizes, forecast
+from hec.compiler.instances import LARGEST_PRIME_BITS
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
-from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.compiler.parameters import Choice, Layouts
 from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
@@ -71,26 +72,66 @@ def needs(graph: TensorGraph, blocks: Callable[[int], int]) -> Needs:
 def choose_refreshing(
     graph: TensorGraph,
     layouts: Layouts,
-    chains: Chains,
+    source: tuple[Chains, Sequence[int]],
     magnitudes: Sequence[float],
     target: Target,
 ) -> Choice:
     """Return the fastest program with bootstraps that keeps precision, security and memory cap.
 
-    `magnitudes[i]` is the root mean square of tensor i after normalisation to [-1, 1]. Raise
-    `CompileError` where no parameters do.
+    `source` has OpenFHE's primes and the ring degrees to try, in order; `magnitudes[i]` is the root
+    mean square of tensor i after normalisation to [-1, 1].
+    Raise `CompileError` where no parameters do.
     """
     closest: Choice | None = None
-    for ring_degree in RING_DEGREES:
-        limit = max_modulus_bits(ring_degree, target.security)
-        if not limit:
+    chains, rings = source
+    for ring_degree in rings:
+        if not max_modulus_bits(ring_degree, target.security):
             continue
         search = _Search(layouts(ring_degree // 2), chains, magnitudes, target, KernelSizes())
-        found = search.best(limit)
+        found = search.best()
         if found is not None and search.accepts(found):
             return found
         closest = found or closest
     raise _impossible(closest, target)
+
+
+def instances(
+    ring_degree: int, slots: int, needed: Needs, target: Target, chains: Chains
+) -> list[EncryptionParameters]:
+    """Return the instances that refresh `slots` as `needed`: exact ones first, the fastest first.
+
+    Of each kind, that with the most exact primes that the security limit holds.
+    """
+    found = []
+    limit = max_modulus_bits(ring_degree, target.security)
+    for budget, babies in product(BUDGETS, BABY_STEPS):
+        how = Bootstrapping(budget, babies, slots)
+        top = top_level(how, needed.degree, needed.after)
+        for digits in range(2, top + 2):
+            bits = range(max(SMALLEST_BITS, limit // (top + 1) - 8), limit // (top + 1) + 1)
+            made = (
+                _instance(ring_degree, how, [b + 1, *[b] * top], digits, (target.security, chains))
+                for b in bits
+                if b < LARGEST_PRIME_BITS
+            )
+            fitting = [p for p in made if p is not None and p.modulus_bits <= limit]
+            found += sorted(fitting, key=bootstrapping)[:1]
+    return sorted(found, key=lambda p: (_too_inexact(p), bootstrap_seconds(p, needed.degree)))
+
+
+def _instance(
+    ring_degree: int,
+    how: Bootstrapping,
+    bits: list[int],
+    digits: int,
+    origin: tuple[int, Chains],
+) -> EncryptionParameters | None:
+    security, chains = origin
+    try:
+        primes, special = chains(ring_degree, bits, digits)
+    except InvalidProgram:  # no such digits, or too few primes
+        return None
+    return EncryptionParameters(ring_degree, tuple(primes), tuple(special), security, digits, how)
 
 
 @dataclass
@@ -101,15 +142,13 @@ class _Search:
     target: Target
     sizes: KernelSizes
 
-    def best(self, limit: int) -> Choice | None:
+    def best(self) -> Choice | None:
         """Return the fastest acceptable choice, else the one that is nearest to being one."""
         graph, layouts = self.graph.graph, self.graph.layouts
         needed = needs(graph, lambda position: layouts[position].blocks)
-        instances = sorted(
-            self._instances(needed, limit),
-            key=lambda p: (_too_inexact(p), OpenfheCosts(p).bootstrap(_how(p), needed.degree)),
-        )
-        tried = [self._choice(parameters) for parameters in instances[:_CLOSE]]
+        slots = _refreshed_slots(self.graph)
+        found = instances(2 * self.graph.slots, slots, needed, self.target, self.chains)
+        tried = [self._choice(parameters) for parameters in found[:_CLOSE]]
         choices = [choice for choice in tried if choice is not None]
         best = min(choices, key=self._rank, default=None)
         if best is None:
@@ -128,35 +167,6 @@ class _Search:
         price = choice.forecast.total_seconds * (1 + GIGABYTE * memory / 1e9)
         return max(0.0, memory - cap), max(0.0, asked - choice.precision), price
 
-    def _instances(self, needed: Needs, limit: int) -> Iterator[EncryptionParameters]:
-        slots = _refreshed_slots(self.graph)
-        for budget, babies in product(BUDGETS, BABY_STEPS):
-            how = Bootstrapping(budget, babies, slots)
-            top = top_level(how, needed.degree, needed.after)
-            for digits in range(2, top + 2):
-                parameters = self._largest(how, top, digits, limit)
-                if parameters is not None:
-                    yield parameters
-
-    def _largest(
-        self, how: Bootstrapping, top: int, digits: int, limit: int
-    ) -> EncryptionParameters | None:
-        """Return the instance of the most exact primes that the limit holds."""
-        ring_degree = 2 * self.graph.slots
-        found: list[EncryptionParameters] = []
-        most = floor(limit / (top + 1))
-        for bits in range(max(SMALLEST_BITS, most - 8), most + 1):
-            try:
-                primes, special = self.chains(ring_degree, [bits + 1, *[bits] * top], digits)
-            except InvalidProgram:  # no such digits, or too few primes
-                continue
-            parameters = EncryptionParameters(
-                ring_degree, tuple(primes), tuple(special), self.target.security, digits, how
-            )
-            if parameters.modulus_bits <= limit:
-                found.append(parameters)
-        return min(found, key=bootstrapping, default=None)
-
     def _choice(self, parameters: EncryptionParameters) -> Choice | None:
         bits = round(log2(parameters.primes[-1]))
         try:
@@ -172,12 +182,6 @@ class _Search:
         if self.target.precision is not None and precision >= self.target.precision:
             precision = self.target.precision
         return Choice(lowered, predicted, self.graph, precision)
-
-
-def _how(parameters: EncryptionParameters) -> Bootstrapping:
-    if parameters.bootstrapping is None:
-        raise InvalidProgram("refresh_parameters: an instance without bootstraps")
-    return parameters.bootstrapping
 
 
 def _too_inexact(parameters: EncryptionParameters) -> bool:

@@ -9,8 +9,9 @@ already tells that one cannot win.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from math import inf
 
 import numpy as np
 
@@ -23,16 +24,26 @@ from hec.compiler.instances import Instances
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
-from hec.compiler.refresh_parameters import Chains, choose_refreshing
+from hec.compiler.plain_bootstraps import cheapest_refreshes
+from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, Multiply, Polynomial, TensorGraph
-from hec.passes import REFRESHING_PASSES, SHARED_PASSES, TENSOR_PASSES, run_tensor_passes
+from hec.compiler.tensor_ir import Activation, Bootstrap, Multiply, Polynomial, TensorGraph
+from hec.passes import (
+    POLYNOMIAL_PASSES,
+    REFRESHING_PASSES,
+    SCALING_PASSES,
+    SHARED_PASSES,
+    TENSOR_PASSES,
+    run_tensor_passes,
+)
 from hec.passes.choose_layouts import choose_layouts
+from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
 _ASSUMED_MAGNITUDE = 0.5  # root mean square of a tensor in [-1, 1], where nothing was observed
 FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
-FASTEST_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
+FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
+PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,12 @@ class Candidate:
     @property
     def way(self) -> str:
         """What the program does, in words."""
-        count = bootstrap_count(self.choice.lowered.program)
-        depth = f"a leveled program of {self.choice.lowered.program.parameters.top_level} levels"
-        return f"{count} functional bootstraps" if count else depth
+        program = self.choice.lowered.program
+        count = bootstrap_count(program)
+        fits = {x.fit.function for x in self.graph.operations if isinstance(x, Bootstrap) and x.fit}
+        if not count:
+            return f"a leveled program of {program.parameters.top_level} levels"
+        return f"{count} {'plain' if fits == {REFRESH} else 'functional'} bootstraps"
 
 
 @dataclass
@@ -83,14 +97,11 @@ class Strategies:
 
         Raise `CompileError` where there is none, with the problems of every way.
         """
-        match self.target.backend:
-            case "tenseal":
-                return _with_reason(self.leveled(self.libraries.seal), "--backend tenseal")
-            case "openfhe":
-                ways = (lambda: self.leveled(self.libraries.openfhe), self.refreshing)
-            case _:
-                ways = (lambda: self.leveled(self.libraries.seal), self.refreshing)
-        return self._available(self._cheapest(*ways))
+        if self.target.backend == "tenseal":
+            return replace(self.leveled(self.libraries.seal), reason="--backend tenseal")
+        wants_openfhe = self.target.backend == "openfhe"
+        library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
+        return self._available(self._cheapest(library))
 
     def leveled(self, instances: Instances) -> Candidate:
         """Return the leveled program on the library of `instances`."""
@@ -107,11 +118,23 @@ class Strategies:
         """Return the program whose activations are functional bootstraps."""
         self.progress("series for activations")
         graph = run_tensor_passes(self._shared, self.target, self.calibration, REFRESHING_PASSES)
+        return self._refreshed(graph, RING_DEGREES)
+
+    def plain(self) -> Candidate:
+        """Return the program whose polynomials are exact, refreshed where levels run out."""
+        self.progress("polynomials")
+        graph = run_tensor_passes(self._shared, self.target, self.calibration, POLYNOMIAL_PASSES)
+        self.progress("placement of bootstraps")
+        found = cheapest_refreshes(graph, self.libraries.chains, self.target)
+        graph = place_bootstraps(graph, found.placement.readers, self.calibration)
+        graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
+        return self._refreshed(graph, (found.parameters.ring_degree,))
+
+    def _refreshed(self, graph: TensorGraph, rings: tuple[int, ...]) -> Candidate:
         magnitudes = _magnitudes(graph, self.calibration)
         self.progress("layouts, bootstraps, parameters")
-        layouts = _layouts(graph, self.target)
-        chains = self.libraries.chains
-        choice = choose_refreshing(graph, layouts, chains, magnitudes, self.target)
+        layouts, chains = _layouts(graph, self.target), self.libraries.chains
+        choice = choose_refreshing(graph, layouts, (chains, rings), magnitudes, self.target)
         return Candidate("openfhe", graph, choice, magnitudes)
 
     @cached_property
@@ -122,34 +145,31 @@ class Strategies:
             graph = tensor_pass(graph, self.target, self.calibration)
         return graph
 
-    def _cheapest(
-        self, first: Callable[[], Candidate], second: Callable[[], Candidate]
-    ) -> Candidate:
-        """Return the cheaper of the leveled and the refreshing way."""
-        try:
-            leveled = first()
-        except CompileError as problem:
-            return self._only(second, problem)
-        if leveled.seconds <= FASTEST_BOOTSTRAP * self._nonlinear():
-            reason = f"{leveled.way} takes less time than any bootstraps"
-            return _with_reason(leveled, reason)
-        try:
-            refreshing = second()
-        except CompileError as problem:
-            return _with_reason(leveled, f"bootstraps are impossible: {_first(problem)}")
-        ways = sorted((leveled, refreshing), key=lambda candidate: candidate.seconds)
-        if not self._fits(ways[0]) and self._fits(ways[1]):
-            ways.reverse()
-        reason = " against ".join(f"{each.way}: {each.seconds:.3g} s" for each in ways)
-        return _with_reason(ways[0], reason)
+    def _cheapest(self, library: Instances) -> Candidate:
+        """Return the cheapest way; one that counting shows cannot win is not tried."""
+        found, problems = list[Candidate](), list[CompileError]()
+        leveled = partial(self.leveled, library)
+        ways: tuple[Callable[[], Candidate], ...] = (leveled, self.refreshing, self.plain)
+        for way in ways:
+            if not self._may_win(way, found):
+                continue
+            try:
+                found.append(way())
+            except CompileError as problem:
+                problems.append(problem)
+        if not found:
+            raise CompileError(*(each for problem in problems for each in problem.problems))
+        found.sort(key=lambda each: (not self._fits(each), each.seconds))
+        told = [f"{each.way}, {each.seconds:.3g} s" for each in found]
+        told += [problem.problems[0].message for problem in problems]
+        return replace(found[0], reason="; ".join(told))
 
-    def _only(self, second: Callable[[], Candidate], problem: CompileError) -> Candidate:
-        """Return the refreshing way, the leveled one being impossible."""
-        try:
-            found = second()
-        except CompileError as other:
-            raise CompileError(*problem.problems, *other.problems) from None
-        return _with_reason(found, f"{found.way}: {_first(problem)}")
+    def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
+        fastest = min((each.seconds for each in found), default=inf)
+        if way == self.plain:
+            exact = not any(isinstance(x, Activation) for x in self._shared.operations)
+            return exact and fastest > PLAIN_BOOTSTRAP
+        return way != self.refreshing or fastest > FUNCTIONAL_BOOTSTRAP * self._nonlinear()
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""
@@ -162,7 +182,7 @@ class Strategies:
             leveled = self.leveled(self.libraries.seal)
         except CompileError:
             raise _not_installed(found, problem) from None
-        return _with_reason(leveled, f"{leveled.way}; OpenFHE, which is faster, is not installed")
+        return replace(leveled, reason=f"{leveled.way}; OpenFHE is faster, and not installed")
 
     def _fits(self, candidate: Candidate) -> bool:
         limit = self.target.max_ram
@@ -202,16 +222,6 @@ def _magnitudes(graph: TensorGraph, calibration: Calibration) -> list[float]:
         else float(np.sqrt(np.mean(np.square(values.values))))
         for values in calibration.ranges(graph)
     ]
-
-
-def _with_reason(candidate: Candidate, reason: str) -> Candidate:
-    return Candidate(
-        candidate.backend, candidate.graph, candidate.choice, candidate.magnitudes, reason
-    )
-
-
-def _first(problem: CompileError) -> str:
-    return problem.problems[0].message
 
 
 def _not_installed(found: Candidate, problem: CompileError) -> CompileError:

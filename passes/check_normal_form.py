@@ -28,14 +28,13 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
     readers = consumers(graph)
     for output in graph.outputs:  # a layer that is an output too has another reader
         readers[output.operand].append(len(graph.operations))
-    refreshing = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     for position, operation in enumerate(graph.operations):
         problem = ""
         match operation:
             case Activation():
                 problem = f"activation {operation.function} is left"
             case Polynomial():
-                problem = _polynomial_problem(operation, refreshing)
+                problem = _polynomial_problem(operation)
             case Linear():
                 problem = _linear_problem(operation, graph, readers)
             case _:
@@ -46,10 +45,10 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
         _check_ranges(graph, calibration)
 
 
-def _polynomial_problem(polynomial: Polynomial, refreshing: bool) -> str:
+def _polynomial_problem(polynomial: Polynomial) -> str:
     if polynomial.basis != "chebyshev" or len(polynomial.coefficients) < 4:
         return "polynomial is not Chebyshev of degree 3 or more"
-    return "polynomial is left beside bootstraps" if refreshing else ""
+    return ""
 
 
 def _linear_problem(linear: Linear, graph: TensorGraph, readers: list[list[int]]) -> str:

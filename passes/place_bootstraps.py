@@ -26,6 +26,7 @@ from hec.passes.matrices import diagonal_matrix
 from hec.passes.refresh_activations import NOISE, OUTSIDE
 from hec.passes.rewriting import Rebuilt, with_operands
 
+REFRESH: Final = "refresh"  # the function of a plain bootstrap, for reports
 DEGREE: Final = 15  # of the series of the identity
 WEIGHT: Final = 1e9  # of each point of its fit: outweighs the ridge, which costs four digits
 MARGIN: Final = 1.3  # times the largest magnitude seen: what falls outside is lost, not inexact
@@ -69,7 +70,7 @@ def _refresh(rebuilt: Rebuilt, source: int, seen: Range, margin: float) -> int:
     bias = np.zeros(size(value))
     scaled = rebuilt.add(Linear((source,), (scaling,), bias, shape, origin))
     fit = Fit(
-        "refresh",
+        REFRESH,
         DEGREE,
         (-radius, radius),
         seen.interval(),

@@ -18,9 +18,10 @@ _M_MMAP_THRESHOLD: Final = -3
 
 
 def _cannot_import(error: ImportError) -> CompileError:
+    library = " ".join(platform.libc_ver()).strip() or "no glibc"
     return fail(
         f"OpenFHE cannot be imported: {error}",
-        f"CPython {platform.python_version()} with {' '.join(platform.libc_ver()) or 'no glibc'}",
+        f"CPython {platform.python_version()} with {library}",
         'pip install "hec[openfhe]", with CPython 3.10 and glibc 2.35 or later (Debian 12,'
         " Ubuntu 22.04), or CPython 3.12 and glibc 2.39 or later (Ubuntu 24.04)",
     )

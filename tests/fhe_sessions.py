@@ -34,8 +34,10 @@ from hec.runtime.openfhe_server import OpenfheEvaluator
 Array = NDArray[np.float64]
 
 LEVELED = EncryptionParameters(8192, *chain(8192, (38, 28, 28, 28, 28)), 128)  # 128-bit secure
+SHORT = EncryptionParameters(4096, *chain(4096, (28, 20)), 128)  # 128-bit secure
 REFRESHING = parameters(10)  # the smallest ring that bootstraps, and insecure
 STEPS = (1, 5, 4093)
+MANIFEST = KeyManifest(STEPS, relinearization=True)
 
 
 def working_scale(chosen: EncryptionParameters, level: int) -> float:
@@ -49,9 +51,11 @@ def part_of(program: Program, keys: KeyManifest | None = None) -> ClientPart:
     return part if keys is None else replace(part, keys=keys)
 
 
-def leveled_part() -> ClientPart:
-    """Return a client part without bootstraps, with three rotations and products."""
-    return part_of(linear_program(LEVELED), KeyManifest(STEPS, True))
+def leveled_part(
+    keys: KeyManifest = MANIFEST, chosen: EncryptionParameters = LEVELED
+) -> ClientPart:
+    """Return a client part without bootstraps; its tensors are of no use."""
+    return replace(part_of(linear_program(LEVELED), keys), parameters=chosen)
 
 
 def refreshing_part(chosen: EncryptionParameters = REFRESHING) -> ClientPart:
@@ -69,6 +73,8 @@ class Session:
         self.path = folder / "evaluation.key"
         self.secret.write_evaluation_keys(part, self.path)
         self.evaluator = self.server(self.path)
+        if part.keys.bootstrapping:
+            self.path.unlink()  # hundreds of megabytes, which pytest would keep
         self.backend = self.evaluator.backend
         self.random = np.random.default_rng(0)
 

@@ -12,16 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from bootstrap_plans import parameters
-from fhe_sessions import REFRESHING, Session, fhe, leveled_part, refreshing_part
+from fhe_sessions import REFRESHING, Session, leveled_part, refreshing_part
 from hec.compiler import fourier, noise
 from hec.compiler.bootstrap_keys import rotation_steps
-from hec.compiler.bootstrapping import (
-    DEGREES,
-    input_level,
-    level_scales,
-    result_level,
-    spent_levels,
-)
+from hec.compiler.bootstrapping import level_scales, result_level
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram
 from hec.runtime.openfhe_context import OpenfheContext
@@ -165,15 +159,6 @@ def test_plans_that_refresh_in_other_ways_do_not_disturb_each_other(
     for session in (*sessions, *sessions[::-1]):
         error = refreshed(session, arguments(session), COEFFICIENTS)
         assert np.abs(error).max() < TOLERANCE["10 full"]
-
-
-@pytest.mark.parametrize("levels", [(2, 2), (3, 2), (3, 3), (4, 3)])
-def test_the_levels_of_a_bootstrap_are_those_that_openfhe_counts(levels: tuple[int, int]) -> None:
-    how = Bootstrapping(levels, (0, 0), 512)
-    for degree in DEGREES:
-        series = [complex(1, 1)] * (degree + 1)
-        counted = fhe.CryptoContext.GetFEFBTDepth(list(levels), series, fhe.SPARSE_ENCAPSULATED, 34)
-        assert spent_levels(how, degree) + input_level(how) == counted
 
 
 @pytest.mark.parametrize("slots", [512, 64])

@@ -6,14 +6,14 @@ Contexts without a security check are made only to compare primes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bootstrap_plans import parameters
-from fhe_sessions import LEVELED, REFRESHING, fhe
+from fhe_sessions import LEVELED, REFRESHING, SHORT, fhe
 from hec.compiler.bootstrapping import DEGREES, input_level, level_scales, spent_levels
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram
@@ -52,6 +52,13 @@ REFRESHING_CHAINS = [  # log2 of the ring degree, bits of scale, depth, digits
     (15, 32, 21, 11),
     (16, 40, 24, 5),
 ]
+
+
+@pytest.fixture(autouse=True)
+def forgotten_estimate() -> Iterator[None]:
+    """OpenFHE keeps the estimate of a context that it refused, for the next one: give it that."""
+    yield
+    OpenfheContext(SHORT)
 
 
 def leveled(log_degree: int, bits: Sequence[int], digits: int) -> EncryptionParameters:
