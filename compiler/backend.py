@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Ciphertext = TypeVar("Ciphertext")
 Plaintext = TypeVar("Plaintext")
+MadePlaintext = TypeVar("MadePlaintext", covariant=True)
 
 
 class Backend(Protocol[Ciphertext, Plaintext]):
@@ -66,6 +67,30 @@ class Refreshes(Protocol[Ciphertext]):
 
     def bootstrap(self, x: Ciphertext, coefficients: NDArray[np.float64]) -> Ciphertext:
         """Refresh, evaluating a Fourier series of (2, degree + 1) coefficients; not rescaled."""
+        ...
+
+
+@runtime_checkable
+class Pairs(Protocol[Ciphertext, MadePlaintext]):
+    """A backend whose slots can hold complex numbers."""
+
+    def encode_pair(
+        self, real: NDArray[np.float64], imaginary: NDArray[np.float64], level: int, scale: float
+    ) -> MadePlaintext:
+        """Encode (slots,) complex values, as `Backend.encode` does real ones."""
+        ...
+
+    def times_i(self, x: Ciphertext) -> Ciphertext:
+        """Multiply by the imaginary unit, exactly: level and scale stay."""
+        ...
+
+
+@runtime_checkable
+class Accumulates(Protocol[Ciphertext]):
+    """A backend that can reuse the memory of a sum's first term."""
+
+    def accumulate(self, total: Ciphertext, x: Ciphertext) -> Ciphertext:
+        """Add `x` to `total`, which nobody else reads any more; return the sum."""
         ...
 
 

@@ -107,6 +107,7 @@ class LinearTransform:
     baby_start: int
     plain_scale: float  # scale at which the diagonals are encoded
     label: str = ""
+    twin: int = 0  # slots between the two diagonals of a complex product; 0: products are real
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,8 @@ from hec.compiler.fourier import slope
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
 from hec.compiler.openfhe_costs import OpenfheCosts
-from hec.compiler.rotation_costs import rotation_seconds, steps_of
+from hec.compiler.pairing import products
+from hec.compiler.rotation_costs import hops, rotation_seconds, steps_of
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -61,7 +62,7 @@ class KernelSizes:
     """The sizes of matrices, computed once each."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, Split], KernelSize] = {}
+        self._known: dict[tuple[int, int, Split], KernelSize] = {}
         self._assumed: dict[int, KernelSize] = {}
         self._kept: list[DiagonalMatrix] = []  # so that no id is used twice
 
@@ -70,7 +71,8 @@ class KernelSizes:
         matrix = instruction.matrix
         if id(matrix) in self._assumed:
             return self._assumed[id(matrix)]
-        key = id(matrix), Split(instruction.baby_step, instruction.baby_start)
+        split = Split(instruction.baby_step, instruction.baby_start)
+        key = id(matrix), instruction.twin, split
         if key not in self._known:
             self._known[key] = _measure(instruction)
             self._kept.append(matrix)
@@ -85,16 +87,17 @@ class KernelSizes:
 def _measure(instruction: LinearTransform) -> KernelSize:
     matrix = instruction.matrix
     split = Split(instruction.baby_step, instruction.baby_start)
-    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    index = products(matrix, instruction.twin).index
+    giant, baby = split.apply(index[:, 2].astype(np.int64))
     powers = _row_powers(matrix)
     return KernelSize(
-        rotations(matrix.index, split, matrix.slots),
+        rotations(index, split, matrix.slots),
         bool(baby.any()),
         int(np.unique(giant[giant != 0]).size),
         len(matrix.index) / matrix.out_blocks,
         float(powers.max(initial=0.0)),
         float(powers[powers > 0].mean()) if powers.any() else 0.0,
-        *steps_of(matrix, split),
+        *steps_of(matrix, split, instruction.twin),
     )
 
 
@@ -153,7 +156,7 @@ def _encoded_anew(program: Program) -> dict[int, float]:
     room = DEFAULT_MAX_RAM - server_memory(program).least
     kept, costs = kept_diagonals(program, room), OpenfheCosts(parameters)
     return {
-        position: len(x.matrix.index) * costs.encode(types[x.operand].level + 1)
+        position: len(products(x.matrix, x.twin).first) * costs.encode(types[x.operand].level + 1)
         for position, x in enumerate(program.instructions)
         if isinstance(x, LinearTransform) and position not in kept
     }
@@ -211,7 +214,11 @@ def _linear_seconds(
     costs = costs_of(parameters)
     each = costs.multiply_plain(limbs) + costs.add(limbs)
     rotations = rotation_seconds(size.babies, size.giants, parameters, limbs)
-    return rotations + len(instruction.matrix.index) * each
+    count = len(products(instruction.matrix, instruction.twin).first)
+    if not instruction.twin:
+        return rotations + count * each
+    turned = hops((instruction.twin,), parameters) * costs.key_switch(limbs) + each
+    return rotations + count * each + instruction.matrix.in_blocks * turned
 
 
 @lru_cache(maxsize=1024)

@@ -14,8 +14,9 @@ from typing import Generic, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.backend import Backend, Ciphertext, Hoists, Plaintext
+from hec.compiler.backend import Accumulates, Backend, Ciphertext, Hoists, Pairs, Plaintext
 from hec.compiler.ckks_ir import LIMB_BYTES, LinearTransform, Polynomial
+from hec.compiler.pairing import NONE, products
 from hec.compiler.schedule import Split, steps
 
 Array = NDArray[np.float64]
@@ -45,6 +46,7 @@ class EncodedLinear(Generic[Plaintext]):
     """A LinearTransform ready to run."""
 
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]  # per output block: giant -> its steps
+    twin: int = 0  # the operand becomes x + i rotate(x, twin) first; 0: it stays
 
     def in_order(self) -> list[Callable[[], Plaintext]]:
         """Return the diagonals in the order of their use."""
@@ -67,13 +69,15 @@ class FusesLinear(Protocol[Ciphertext]):
 def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
     """Return the memory of the transform's encoded diagonals, for an operand at `level`."""
     matrix = instruction.matrix
-    return len(matrix.index) * 2 * matrix.slots * (level + 1) * LIMB_BYTES
+    count = len(products(matrix, instruction.twin).first)
+    return count * 2 * matrix.slots * (level + 1) * LIMB_BYTES
 
 
 def rotation_steps(instruction: LinearTransform) -> frozenset[int]:
     """Return the rotations (in [1, slots)) that the transform makes."""
     split = Split(instruction.baby_step, instruction.baby_start)
-    return steps(instruction.matrix.index, split, instruction.matrix.slots)
+    index = products(instruction.matrix, instruction.twin).index
+    return steps(index, split, instruction.matrix.slots) | ({instruction.twin} - {0})
 
 
 def encode_linear(
@@ -82,24 +86,35 @@ def encode_linear(
     level: int,
     make: Maker[Plaintext] = at_once,
 ) -> EncodedLinear[Plaintext]:
-    """Return the transform of an operand at `level`; `make` decides when a diagonal is encoded."""
+    """Return the transform of an operand at `level`; `make` decides when a diagonal is encoded.
+
+    A backend that is not `Pairs` multiplies with one diagonal at a time.
+    """
     matrix, scale = instruction.matrix, instruction.plain_scale
     split = Split(instruction.baby_step, instruction.baby_start)
-    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    pairs: Pairs[Ciphertext, Plaintext] | None = backend if isinstance(backend, Pairs) else None
+    twin = instruction.twin if pairs is not None else 0
+    terms = products(matrix, twin)
+    giant, baby = split.apply(terms.index[:, 2].astype(np.int64))
 
-    def encoded(row: int, turn: int) -> Callable[[], Plaintext]:
+    def encoded(term: int, turn: int) -> Callable[[], Plaintext]:
         def encode() -> Plaintext:
-            return backend.encode(np.roll(matrix.diagonal(row), turn), level, scale)
+            first, second = int(terms.first[term]), int(terms.second[term])
+            real = np.roll(matrix.diagonal(first), turn)
+            if second == NONE or pairs is None:
+                return backend.encode(real, level, scale)
+            imaginary = -np.roll(matrix.diagonal(second), turn)
+            return pairs.encode_pair(real, imaginary, level, scale)
 
         return make(encode)
 
     giants: tuple[dict[int, list[Step[Plaintext]]], ...]
     giants = tuple({} for _ in range(matrix.out_blocks))
-    for row, (out_block, in_block, _) in enumerate(matrix.index.tolist()):
-        turn = int(giant[row]) % matrix.slots
-        step = Step(in_block, int(baby[row]) % matrix.slots, encoded(row, turn))
+    for term, (out_block, in_block, _) in enumerate(terms.index.tolist()):
+        turn = int(giant[term]) % matrix.slots
+        step = Step(in_block, int(baby[term]) % matrix.slots, encoded(term, turn))
         giants[out_block].setdefault(turn, []).append(step)
-    return EncodedLinear(giants)
+    return EncodedLinear(giants, twin)
 
 
 def apply_linear(
@@ -107,7 +122,11 @@ def apply_linear(
     encoded: EncodedLinear[Plaintext],
     backend: Backend[Ciphertext, Plaintext],
 ) -> list[Ciphertext]:
-    """Return the blocks of matrix @ operand, not rescaled."""
+    """Return the blocks of matrix @ operand, not rescaled; with a twin, as their real parts."""
+    if encoded.twin and isinstance(backend, Pairs):
+        turned_blocks = [backend.rotate(x, encoded.twin) for x in blocks]
+        pairs = zip(blocks, turned_blocks, strict=True)
+        blocks = [backend.add(x, backend.times_i(turned)) for x, turned in pairs]
     babies = _babies(blocks, encoded, backend)
 
     def turned(turn: int, steps: list[Step[Plaintext]]) -> Ciphertext:
@@ -258,4 +277,5 @@ def _doubled(
 
 
 def _sum(terms: Iterable[Ciphertext], backend: Backend[Ciphertext, Plaintext]) -> Ciphertext:
-    return reduce(backend.add, terms)
+    """Add up new values, of which nobody else reads the first."""
+    return reduce(backend.accumulate if isinstance(backend, Accumulates) else backend.add, terms)

@@ -147,6 +147,7 @@ def _check_instruction(instruction: Instruction, program: Program, place: str) -
             _require(1 <= instruction.baby_step <= slots, "the baby step is out of range", place)
             fits = -slots <= instruction.baby_start <= slots
             _require(fits, "the first baby step is out of range", place)
+            _require(0 <= instruction.twin < slots, "the twin is out of range", place)
         case ckks_ir.RotateSum():
             fits = all(0 < abs(step) < slots for step in instruction.steps)
             _require(fits, "a rotation step is out of range", place)

@@ -29,15 +29,16 @@ from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Bootstrap, Input, TensorGraph, operands
+from hec.passes.pair_diagonals import pair_diagonals
 
 RING_DEGREES = (32768, 65536)  # below, no modulus holds a bootstrap
 BUDGETS = tuple(product((2, 3, 4), (2, 3)))  # levels of CoeffsToSlots, and of SlotsToCoeffs
 BABY_STEPS = ((0, 0), (0, 16))  # of the two transforms: OpenFHE's own, and fewer keys (005)
 SMALLEST_BITS = 28  # of a prime: below, the error of a bootstrap is a hundredth of its range
-PRECISION_LEFT = 5e-4  # error of a bootstrap, of a range of width 1, where none is asked for
+EXACT = 5e-4  # error of a bootstrap, of a range of width 1: with 1e-3, agreement falls by 0.7 %
 GIGABYTE = 0.01  # share of the seconds that a gigabyte of the server's memory is worth
 KEPT_BITS = 0.5  # of precision that the promise leaves to chance
-_CLOSE = 12  # candidates, by the bootstraps' seconds alone, whose whole program is priced
+_CLOSE = 6  # instances, the fastest and the most exact, for which the whole program is priced
 
 # ring degree, bits of each prime from level 0 upwards, digits -> primes, special primes
 Chains = Callable[[int, Sequence[int], int], tuple[Sequence[int], Sequence[int]]]
@@ -98,9 +99,10 @@ def choose_refreshing(
 def instances(
     ring_degree: int, slots: int, needed: Needs, target: Target, chains: Chains
 ) -> list[EncryptionParameters]:
-    """Return the instances that refresh `slots` as `needed`: exact ones first, the fastest first.
+    """Return the instances that refresh `slots` as `needed`, the fastest first.
 
-    Of each kind, that with the most exact primes that the security limit holds.
+    Of each kind, that with the most exact primes that the security limit holds; where no precision
+    is asked for, only those as exact as networks were measured to tolerate.
     """
     found = []
     limit = max_modulus_bits(ring_degree, target.security)
@@ -116,7 +118,9 @@ def instances(
             )
             fitting = [p for p in made if p is not None and p.modulus_bits <= limit]
             found += sorted(fitting, key=bootstrapping)[:1]
-    return sorted(found, key=lambda p: (_too_inexact(p), bootstrap_seconds(p, needed.degree)))
+    if target.precision is None:
+        found = [p for p in found if bootstrapping(p) <= EXACT]
+    return sorted(found, key=lambda p: bootstrap_seconds(p, needed.degree))
 
 
 def _instance(
@@ -148,12 +152,14 @@ class _Search:
         needed = needs(graph, lambda position: layouts[position].blocks)
         slots = _refreshed_slots(self.graph)
         found = instances(2 * self.graph.slots, slots, needed, self.target, self.chains)
-        tried = [self._choice(parameters) for parameters in found[:_CLOSE]]
+        close = dict.fromkeys((*found[:_CLOSE], *sorted(found, key=bootstrapping)[:_CLOSE]))
+        tried = [self._choice(parameters) for parameters in close]
         choices = [choice for choice in tried if choice is not None]
         best = min(choices, key=self._rank, default=None)
         if best is None:
             return None
-        return self._priced(replace(best.lowered, program=rescheduled(best.lowered.program)))
+        faster = rescheduled(pair_diagonals(best.lowered.program))
+        return self._priced(replace(best.lowered, program=faster))
 
     def accepts(self, choice: Choice) -> bool:
         """Tell whether the choice keeps the precision asked for and the memory cap."""
@@ -182,10 +188,6 @@ class _Search:
         if self.target.precision is not None and precision >= self.target.precision:
             precision = self.target.precision
         return Choice(lowered, predicted, self.graph, precision)
-
-
-def _too_inexact(parameters: EncryptionParameters) -> bool:
-    return bootstrapping(parameters) > PRECISION_LEFT
 
 
 def _refreshed_slots(graph: LaidOutGraph) -> int:

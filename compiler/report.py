@@ -33,6 +33,7 @@ from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
 from hec.compiler.memory import count_keys, keys_bytes, server_memory
 from hec.compiler.message_sizes import ciphertext_bytes, stored_bytes
 from hec.compiler.noise import bootstrapping
+from hec.compiler.pairing import products
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.schedule import Split, rotations
@@ -361,7 +362,8 @@ class _Counts:
         match instruction:
             case LinearTransform():
                 split = Split(instruction.baby_step, instruction.baby_start)
-                return rotations(instruction.matrix.index, split, self.parameters.slots)
+                index = products(instruction.matrix, instruction.twin).index
+                return rotations(index, split, self.parameters.slots) + (instruction.twin > 0)
             case RotateSum():
                 return len(instruction.steps) * self.types[instruction.operand].blocks
             case _:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform, Program
 from hec.compiler.cost import composed_of, costs_of
+from hec.compiler.pairing import products
 from hec.compiler.rotation_routes import routes
 from hec.compiler.schedule import Split, splits
 from hec.compiler.typing_rules import infer_types
@@ -33,14 +34,22 @@ def rotation_seconds(
     for steps in babies:
         made, decomposed = _tree(steps, available, slots)
         seconds += made * costs.hoisted_rotation(limbs) + decomposed * costs.decompose(limbs)
-    hops = sum(_hops(step, available, slots) for step in giants)
-    return seconds + hops * costs.key_switch(limbs)
+    return seconds + hops(giants, parameters) * costs.key_switch(limbs)
 
 
-def steps_of(matrix: DiagonalMatrix, split: Split) -> tuple[tuple[Steps, ...], tuple[int, ...]]:
+def hops(steps: Sequence[int], parameters: EncryptionParameters) -> int:
+    """Count the rotations that those by `steps` are composed of, one by one."""
+    available, slots = composed_of(parameters), parameters.slots
+    return sum(_hops(step, available, slots) for step in steps)
+
+
+def steps_of(
+    matrix: DiagonalMatrix, split: Split, twin: int = 0
+) -> tuple[tuple[Steps, ...], tuple[int, ...]]:
     """Return the baby steps of each input block, and the giant steps of all output blocks."""
-    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
-    outputs, inputs = matrix.index[:, 0], matrix.index[:, 1]
+    index = products(matrix, twin).index
+    giant, baby = split.apply(index[:, 2].astype(np.int64))
+    outputs, inputs = index[:, 0], index[:, 1]
     babies = tuple(_distinct(baby[inputs == b], matrix.slots) for b in range(matrix.in_blocks))
     each = (_distinct(giant[outputs == b], matrix.slots) for b in range(matrix.out_blocks))
     return babies, tuple(step for steps in each for step in sorted(steps))
@@ -48,14 +57,15 @@ def steps_of(matrix: DiagonalMatrix, split: Split) -> tuple[tuple[Steps, ...], t
 
 def rescheduled(program: Program) -> Program:
     """Return the program with the split of every matrix that rotates fastest with its keys."""
-    types, known = infer_types(program), dict[int, Split]()
+    types, known = infer_types(program), dict[tuple[int, int], Split]()
     instructions = list(program.instructions)
     for position, x in enumerate(program.instructions):
         if isinstance(x, LinearTransform):
             limbs = types[x.operand].level + 1
-            if id(x.matrix) not in known:
-                known[id(x.matrix)] = _best(x, program.parameters, limbs)
-            best = known[id(x.matrix)]
+            key = id(x.matrix), x.twin
+            if key not in known:
+                known[key] = _best(x, program.parameters, limbs)
+            best = known[key]
             instructions[position] = replace(
                 x, baby_step=best.baby_step, baby_start=best.baby_start
             )
@@ -64,9 +74,10 @@ def rescheduled(program: Program) -> Program:
 
 def _best(x: LinearTransform, parameters: EncryptionParameters, limbs: int) -> Split:
     def price(split: Split) -> float:
-        return rotation_seconds(*steps_of(x.matrix, split), parameters, limbs)
+        return rotation_seconds(*steps_of(x.matrix, split, x.twin), parameters, limbs)
 
-    return min((Split(x.baby_step, x.baby_start), *splits(x.matrix.index)), key=price)
+    index = products(x.matrix, x.twin).index
+    return min((Split(x.baby_step, x.baby_start), *splits(index)), key=price)
 
 
 def _distinct(steps: NDArray[np.int64], slots: int) -> Steps:

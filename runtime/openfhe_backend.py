@@ -39,6 +39,7 @@ class OpenfheBackend:
         self._fhe = context.fhe
         self._slots, self._order = parameters.slots, 2 * parameters.ring_degree
         self._routes = routes(keys.rotations, self._slots)
+        self._units: dict[int, Any] = {}  # the encoded imaginary unit, by level
 
     def has_exactly(self, manifest: KeyManifest) -> bool:
         """Tell whether the keys here are those of `manifest`, those of bootstraps included."""
@@ -60,6 +61,28 @@ class OpenfheBackend:
             values = values + (1 if values.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
+
+    def encode_pair(
+        self, real: NDArray[np.float64], imaginary: NDArray[np.float64], level: int, scale: float
+    ) -> Any:
+        """Encode (slots,) complex values for use at `level`; zeros as in `encode`."""
+        values = real + 1j * imaginary
+        largest = float(np.abs(values).max())
+        if not self.context.fits(largest, level, scale):
+            raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
+        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(self._slots / 2):
+            values = values + (1 if real.mean() >= 0 else -1) / scale
+        with _refusals("encode"):
+            return self.context.encode(values, level, scale)
+
+    def times_i(self, x: Any) -> Any:
+        """Multiply by the imaginary unit, the polynomial X^(N / 2): exact, and of scale 1."""
+        level, scale = self.level(x), self.scale(x)
+        if level not in self._units:
+            unit = np.full(self._slots, 1j)
+            self._units[level] = self.context.encode(unit, level, 1.0)
+        with _refusals("times_i"):
+            return self._typed(self._fhe.EvalMult(x, self._units[level]), scale)
 
     def rotate(self, x: Any, steps: int) -> Any:
         """Rotate the slots left, by a key of that step or by the fewest that compose to it."""
@@ -118,12 +141,17 @@ class OpenfheBackend:
 
     def add(self, x: Any, y: Any) -> Any:
         """Add slotwise; levels and scales must be equal."""
-        self._require_same_level(x, y)
-        if not isclose(self.scale(x), self.scale(y), rel_tol=SCALE_TOLERANCE):
-            message = f"OpenFHE cannot add scales {self.scale(x):.12g} and {self.scale(y):.12g}"
-            raise InvalidProgram(message)
+        self._require_same_type(x, y)
         with _refusals("add"):
             return self._typed(self._fhe.EvalAdd(x, y), self.scale(x))
+
+    def accumulate(self, total: Any, x: Any) -> Any:
+        """Add `x` to `total` in place: a new ciphertext would take three times as long."""
+        self._require_same_type(total, x)
+        scale = self.scale(total)
+        with _refusals("add"):
+            self._fhe.EvalAddInPlace(total, x)
+        return self._typed(total, scale)
 
     def multiply(self, x: Any, y: Any) -> Any:
         """Multiply slotwise and relinearize; a square, which is cheaper, when x is y."""
@@ -188,6 +216,12 @@ class OpenfheBackend:
     def _require_same_level(self, x: Any, y: Any) -> None:
         if self.level(x) != self.level(y):
             message = f"OpenFHE cannot combine levels {self.level(x)} and {self.level(y)}"
+            raise InvalidProgram(message)
+
+    def _require_same_type(self, x: Any, y: Any) -> None:
+        self._require_same_level(x, y)
+        if not isclose(self.scale(x), self.scale(y), rel_tol=SCALE_TOLERANCE):
+            message = f"OpenFHE cannot add scales {self.scale(x):.12g} and {self.scale(y):.12g}"
             raise InvalidProgram(message)
 
     def _require_factors(self, x: Any, y: Any) -> None:

@@ -138,6 +138,7 @@ def _description(parameters: EncryptionParameters, insecure: bool) -> Any:
     else:
         description.SetSecretKeyDist(fhe.SPARSE_ENCAPSULATED)
         description.SetScalingTechnique(fhe.FLEXIBLEAUTO)
+        description.SetCKKSDataType(fhe.COMPLEX)  # for pairs of diagonals; bootstraps drop i
     level = fhe.HEStd_NotSet if insecure else _SECURITY.get(parameters.security)
     if level is None:
         raise _refused(f"no level of {parameters.security}-bit security", parameters)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hec.compiler import fourier, noise
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform
+from hec.compiler.pairing import products
 from hec.compiler.schedule import Split
 from hec.runtime.cleartext import Cleartext, Plain, Slots
 
@@ -205,7 +206,7 @@ def _row_powers(matrix: DiagonalMatrix) -> Array:
 
 def _steps(instruction: LinearTransform) -> tuple[bool, list[int], list[int]]:
     """Return whether inputs are rotated, and giant steps and diagonals of each output block."""
-    index = instruction.matrix.index
+    index = products(instruction.matrix, instruction.twin).index
     split = Split(instruction.baby_step, instruction.baby_start)
     giant, baby = split.apply(index[:, 2].astype(np.int64))
     blocks = range(instruction.matrix.out_blocks)

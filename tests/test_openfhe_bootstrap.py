@@ -64,6 +64,7 @@ def refreshed(session: Session, x: Array, coefficients: Array, level: int = 3) -
     y = backend.bootstrap(session.encrypted(x, level), coefficients)
     found = result_level(chosen, how, coefficients.shape[1] - 1)
     assert (backend.level(y), backend.scale(y)) == (found, pytest.approx(scales[found] ** 2))
+    assert y.GetSlots() == chosen.slots
     z = backend.rescale(y)
     assert (backend.level(z), backend.scale(z)) == (found - 1, pytest.approx(scales[found - 1]))
     return session.decrypted(z) - fourier.series(coefficients, x)
