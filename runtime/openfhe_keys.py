@@ -45,7 +45,8 @@ def held(context: OpenfheContext, tag: str) -> EvaluationKeys:
     """Return the keys that OpenFHE's tables hold for `tag`."""
     steps = _steps(context.parameters.ring_degree)
     rotations = frozenset(steps[index] for index in automorphisms(tag) if index in steps)
-    return EvaluationKeys(tag, rotations - {0}, tag in fhe.CryptoContext.GetAllEvalMultKeys())
+    product = fhe.CryptoContext.GetAllEvalMultKeys().get(tag)  # a list of one key
+    return EvaluationKeys(tag, rotations - {0}, bool(product))
 
 
 def needed(parameters: EncryptionParameters, manifest: KeyManifest) -> list[int]:

@@ -107,6 +107,7 @@ def test_the_options_of_compile_are_all_in_the_guide() -> None:
 JSON_RECORDS = (
     report.Report, report.ParametersReport, report.TensorReport, report.ServerReport,
     report.LayerReport, report.ActivationReport, check.Check, check.OutputCheck,
+    report.BootstrapReport, report.SecondsReport, report.MemoryReport, check.BootstrapCheck,
     encrypted_check.EncryptedCheck, agreement.Error,
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -202,10 +203,15 @@ def test_keys_of_seal_are_refused(session: Session) -> None:
     ("steps", "product"), [((1,), True), ((1, 2, 3), True), ((1, 3), True), ((1, 2), False)]
 )
 def test_keys_that_are_not_those_of_the_manifest_are_refused(
-    steps: tuple[int, ...], product: bool, session: Session, path: Path
+    steps: tuple[int, ...],
+    product: bool,
+    session: Session,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     part = leveled_part(KeyManifest(steps, product), SHORT)
     OpenfheSecret(session.context).write_evaluation_keys(part, path)
+    monkeypatch.setattr(openfhe_keys, "read", None)  # refused before OpenFHE reads a byte
     assert refusal(session, path) == (WRONG, AGAIN)
 
 
@@ -259,6 +265,19 @@ def test_archives_that_openfhe_cannot_read_are_refused(session: Session, path: P
     assert help == COPY
     cut = sealed(data[: rotations + 1000], trailer | {"sizes": [rotations, 1000]})
     assert refusal(session, cut)[0].startswith("The file is damaged: OpenFHE cannot read it: ")
+
+
+def test_an_archive_without_the_key_that_it_promises_is_refused(
+    session: Session, path: Path
+) -> None:
+    """Its list of relinearization keys is empty, and OpenFHE does not mind."""
+    OpenfheSecret(session.context).write_evaluation_keys(PART, path)
+    data = path.read_bytes()
+    trailer = trailer_of(data)
+    rotations, _ = trailer["sizes"]
+    product = openfhe_keys.archive_start(trailer["tag"]) + bytes(8)
+    forged = sealed(data[:rotations] + product, trailer | {"sizes": [rotations, len(product)]})
+    assert refusal(session, forged) == (WRONG, AGAIN)
 
 
 def test_archives_of_several_keys_are_refused(session: Session, path: Path) -> None:
@@ -322,6 +341,16 @@ def test_a_folder_that_cannot_be_written_to_is_named(session: Session, tmp_path:
         "  help: check the folder, its permissions, and the disk"
     )
     assert tables() == before
+
+
+def test_a_file_is_for_everyone_whatever_the_umask(session: Session, path: Path) -> None:
+    """The server runs as another user, perhaps; there is no secret in it."""
+    umask = os.umask(0o077)
+    try:
+        session.secret.write_evaluation_keys(PART, path)
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_appears_whole_and_leaves_nothing_beside_it(

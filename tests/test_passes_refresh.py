@@ -326,8 +326,8 @@ def test_random_graphs_have_every_operation() -> None:
     ("broken", "message"),
     [
         (
-            lambda b: graph(X, b, Polynomial(0, np.ones(4), "chebyshev", (1, 2))),
-            "normal form: operation 2: polynomial is left beside bootstraps",
+            lambda b: graph(X, b, Polynomial(0, np.ones(3), "chebyshev", (1, 2))),
+            "normal form: operation 2: polynomial is not Chebyshev of degree 3 or more",
         ),
         (lambda b: graph(X, b), "normal form: operation 0 reaches 2"),
     ],
