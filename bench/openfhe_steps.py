@@ -24,7 +24,7 @@ from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.runtime.openfhe_library import keep_freed_memory
 from hec.runtime.openfhe_primes import chain
 
-LIMBS = (3, 5, 8, 12, 23)
+LIMBS = (4, 5, 8, 12, 23)
 # levels, degree, log2 of ring degree and of slots, bits, depth, digits
 BOOTSTRAPS = (
     ((2, 2), 31, 15, 14, 33, 22, 8),
@@ -97,10 +97,8 @@ def steps() -> None:
             milliseconds(lambda x=x, d=digits: context.EvalFastRotation(x, 1, 2**16, d)),
             milliseconds(lambda x=x, plain=plain: context.EvalMult(x, plain)),
             milliseconds(lambda p=product, total=total: context.EvalAddInPlace(total, p)),
-            milliseconds(lambda p=product: context.Rescale(p)),
-            milliseconds(
-                lambda d=done: context.MakeCKKSPackedPlaintext(values, 1, d, None, 2**14)
-            ),
+            milliseconds(lambda p=product, n=limbs: context.Compress(p, n - 1, 1)),
+            milliseconds(lambda d=done: context.MakeCKKSPackedPlaintext(values, 1, d, None, 2**14)),
         )
         names = ("rotate", "hoisted", "multiply_plain", "add", "rescale", "encode")
         predicted = (

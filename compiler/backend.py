@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Ciphertext = TypeVar("Ciphertext")
 Plaintext = TypeVar("Plaintext")
-MadePlaintext = TypeVar("MadePlaintext", covariant=True)
+Plaintext_co = TypeVar("Plaintext_co", covariant=True)
 
 
 class Backend(Protocol[Ciphertext, Plaintext]):
@@ -71,12 +71,12 @@ class Refreshes(Protocol[Ciphertext]):
 
 
 @runtime_checkable
-class Pairs(Protocol[Ciphertext, MadePlaintext]):
+class Pairs(Protocol[Ciphertext, Plaintext_co]):
     """A backend whose slots can hold complex numbers."""
 
     def encode_pair(
         self, real: NDArray[np.float64], imaginary: NDArray[np.float64], level: int, scale: float
-    ) -> MadePlaintext:
+    ) -> Plaintext_co:
         """Encode (slots,) complex values, as `Backend.encode` does real ones."""
         ...
 

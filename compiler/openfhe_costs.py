@@ -3,7 +3,7 @@
 HYBRID key switching cuts the limbs of a ciphertext into digits, raises each to all limbs and the
 special ones (a hoisted rotation shares that), multiplies by the key, and drops the special limbs.
 A bootstrap is counted in these steps; its constants were fitted to 1-thread CPU seconds and
-2-thread seconds on 2 cores of an AMD EPYC without AVX-512, OpenFHE 1.6.1, 2026-11-24.
+2-thread seconds on 2 idle cores of an AMD EPYC, OpenFHE 1.6.1, 2026-11-25 (bench/openfhe_steps.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OpenfheCosts:
     def decompose(self, limbs: int) -> float:
         """What hoisted rotations of one ciphertext share."""
         width = ceil(len(self.parameters.primes) / self.parameters.digits)
-        return self._size * 0.41e-3 * ceil(limbs / width) * self._extended(limbs)
+        return self._size * 0.37e-3 * ceil(limbs / width) * self._extended(limbs)
 
     def _inner_product(self, limbs: int) -> float:
         width = ceil(len(self.parameters.primes) / self.parameters.digits)
@@ -60,11 +60,11 @@ class OpenfheCosts:
 
     def multiply_plain(self, limbs: int) -> float:
         """One product with an encoded plaintext."""
-        return self._size * 0.12e-3 * limbs
+        return self._size * 0.1e-3 * limbs
 
     def add(self, limbs: int) -> float:
         """One sum of ciphertexts."""
-        return self._size * 0.03e-3 * limbs
+        return self._size * 0.024e-3 * limbs
 
     def multiply(self, limbs: int) -> float:
         """One product of ciphertexts, without its relinearization."""

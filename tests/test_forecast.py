@@ -206,22 +206,18 @@ def test_types_and_forecast_have_one_entry_per_instruction() -> None:
     assert found.total_seconds == sum(found.seconds)
 
 
-# Seconds of a bootstrap with two threads, OpenFHE 1.6.1, 2026-11-24: levels, degree, log2 of the
-# ring degree and of the slots, bits, depth, digits.
+# Seconds of a bootstrap with two threads (bench/openfhe_steps.py, OpenFHE 1.6.1, 2026-11-25):
+# levels, degree, log2 of the ring degree and of the slots, bits, depth, digits.
 Measured = tuple[tuple[int, int], int, int, int, int, int, int, float]
 BOOTSTRAPS: list[Measured] = [
-    ((2, 2), 31, 15, 14, 33, 22, 8, 12.0),
-    ((2, 2), 31, 15, 13, 33, 22, 8, 9.5),
-    ((2, 2), 31, 15, 12, 33, 22, 8, 9.6),
-    ((3, 2), 15, 15, 14, 33, 22, 8, 7.7),
-    ((3, 2), 15, 15, 12, 33, 22, 8, 6.2),
-    ((3, 2), 31, 15, 14, 31, 23, 8, 7.8),
-    ((3, 2), 15, 13, 12, 33, 22, 8, 1.46),
-    ((2, 2), 31, 13, 12, 33, 22, 8, 1.92),
-    ((3, 2), 15, 13, 10, 33, 22, 8, 1.35),
-    ((3, 2), 15, 12, 11, 33, 22, 8, 0.72),
-    ((3, 2), 15, 12, 11, 33, 28, 8, 0.89),
-    ((3, 2), 15, 12, 11, 33, 22, 23, 1.26),
+    ((2, 2), 31, 15, 14, 33, 22, 8, 9.45),
+    ((2, 2), 31, 15, 12, 33, 22, 8, 7.32),
+    ((3, 2), 15, 15, 14, 33, 22, 8, 5.96),
+    ((3, 2), 15, 15, 13, 33, 22, 8, 5.15),
+    ((3, 2), 15, 15, 12, 33, 22, 8, 5.10),
+    ((3, 2), 31, 15, 14, 31, 23, 8, 6.55),
+    ((3, 2), 15, 13, 12, 33, 22, 8, 0.94),
+    ((2, 2), 31, 13, 12, 33, 22, 8, 1.64),
 ]
 
 
@@ -230,16 +226,17 @@ def test_a_bootstrap_costs_what_was_measured(measured: Measured) -> None:
     levels, degree, log_degree, log_slots, bits, depth, digits, seconds = measured
     how = Bootstrapping(levels, (0, 0), 2**log_slots)
     chosen = parameters(log_degree, bits, depth, digits, how)
-    assert bootstrap_seconds(chosen, degree) == pytest.approx(seconds, rel=0.15)
+    assert bootstrap_seconds(chosen, degree) == pytest.approx(seconds, rel=0.2)
 
 
 @pytest.mark.parametrize(
     ("limbs", "rotate", "hoisted", "multiply_plain", "rescale", "encode"),
     [
-        (4, 15.8, 8.0, 0.55, 4.5, 3.3),
-        (8, 29.0, 16.0, 1.0, 6.9, 4.7),
-        (12, 50.0, 25.0, 2.2, 10.0, 6.8),
-        (23, 158.0, 54.0, 3.1, 19.0, 12.3),
+        (4, 10.4, 5.91, 0.37, 3.04, 2.01),
+        (5, 12.4, 7.1, 0.48, 3.05, 2.5),
+        (8, 21.2, 10.3, 0.65, 5.19, 3.04),
+        (12, 36.2, 16.1, 1.0, 7.38, 4.2),
+        (23, 104.0, 36.8, 2.2, 13.1, 7.45),
     ],
 )
 def test_steps_on_openfhe_cost_what_was_measured(

@@ -5,6 +5,7 @@ Whatever is refused leaves the key tables of the process as they were.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -46,6 +47,7 @@ COPY = "copy the file again from where it was made, or make it again"
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    gc.collect()  # keys of earlier modules would leave the tables at any moment
     yield Session(PART, tmp_path_factory.mktemp("keys"))
 
 
