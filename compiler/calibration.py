@@ -39,7 +39,7 @@ from hec.compiler.tensor_ir import (
 MULTIPLICATIONS = 1_000_000_000  # per evaluation of the graph: about a second
 KEPT_VALUES = 16_000_000  # float64 values of all tensors together: 128 MB
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
-FEWEST, MOST = 32, 2048  # samples used, where there are as many
+FEWEST, MOST = 64, 2048  # samples used, where there are as many
 STRAY = 4.0  # times the upper quartile of samples' largest values: beyond it, a sample is stray
 GRID = 33  # points at which a function is sampled on an interval
 

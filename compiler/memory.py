@@ -65,7 +65,10 @@ def server_memory(program: Program) -> Memory:
     return Memory(
         keys_bytes(parameters, needed_keys(program)),
         setup_bytes(parameters),
-        _PROCESS_BYTES + _bootstrap_working(parameters) + _live_bytes(program, types),
+        _PROCESS_BYTES
+        + _weight_bytes(program)
+        + _bootstrap_working(parameters)
+        + _live_bytes(program, types),
         sum(_encoded(x, types, parameters) for x in program.instructions),
     )
 
@@ -206,6 +209,16 @@ def _bootstrap_working(parameters: EncryptionParameters) -> int:
         return 0
     babies = max(stage.babies for stage in coeffs_to_slots(how))
     return 2 * babies * _top_limbs(parameters) * _limb_bytes(parameters)
+
+
+def _weight_bytes(program: Program) -> int:
+    """Return the size of the matrices as the plan has them, not encoded."""
+    matrices = {
+        id(x.matrix): x.matrix for x in program.instructions if isinstance(x, LinearTransform)
+    }
+    return sum(
+        m.index.nbytes + m.values.data.nbytes + m.values.indices.nbytes for m in matrices.values()
+    )
 
 
 def _live_bytes(program: Program, types: Sequence[ValueType]) -> int:

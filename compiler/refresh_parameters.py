@@ -35,8 +35,8 @@ RING_DEGREES = (32768, 65536)  # below, no modulus holds a bootstrap
 BUDGETS = tuple(product((2, 3, 4), (2, 3)))  # levels of CoeffsToSlots, and of SlotsToCoeffs
 BABY_STEPS = ((0, 0), (0, 16))  # of the two transforms: OpenFHE's own, and fewer keys (005)
 SMALLEST_BITS = 28  # of a prime: below, the error of a bootstrap is a hundredth of its range
-EXACT = 5e-4  # error of a bootstrap, of a range of width 1: with 1e-3, agreement falls by 0.7 %
-GIGABYTE = 0.01  # share of the seconds that a gigabyte of the server's memory is worth
+EXACT = 1e-3  # error of a bootstrap, of a range of width 1, unless a precision is asked for
+GIGABYTE = 0.02  # share of the seconds that a gigabyte of the server's memory is worth
 KEPT_BITS = 0.5  # of precision that the promise leaves to chance
 _CLOSE = 6  # instances, the fastest and the most exact, for which the whole program is priced
 
