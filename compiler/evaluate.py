@@ -29,13 +29,14 @@ def evaluate(graph: TensorGraph, samples: Mapping[str, NDArray[np.floating]]) ->
     """
     values: list[Array] = []
     for operation in graph.operations:
-        values.append(_value(operation, values, samples))
+        values.append(value(operation, values, samples))
     return values
 
 
-def _value(
+def value(
     operation: TensorOperation, values: list[Array], samples: Mapping[str, NDArray[np.floating]]
 ) -> Array:
+    """Return the value of one operation, given those of all before it."""
     match operation:
         case Input():
             return np.asarray(samples[operation.name], np.float64) / operation.divisor

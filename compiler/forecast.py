@@ -125,9 +125,15 @@ class Forecast:
 
 
 def forecast(
-    program: Program, magnitudes: Sequence[float], sizes: KernelSizes | None = None
+    program: Program,
+    magnitudes: Sequence[float],
+    sizes: KernelSizes | None = None,
+    measured: Sequence[float] | None = None,
 ) -> Forecast:
-    """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1]."""
+    """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1].
+
+    `measured` are deviations that samples showed, which are believed more than the rules.
+    """
     sizes = sizes or KernelSizes()
     types = infer_types(program)
     seconds, deviations = [], list[float]()
@@ -137,6 +143,7 @@ def forecast(
         seconds.append(anew + _seconds(instruction, types, program.parameters, sizes))
         errors = _Errors(program.parameters, types, deviations, magnitudes, sizes)
         deviations.append(errors.deviation(instruction))
+    deviations = list(measured) if measured else deviations
     worst = max(
         (deviations[i.operand] * i.factor for i in program.instructions if isinstance(i, Output)),
         default=0.0,

@@ -124,9 +124,13 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
         for operation in graph.operations
         if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None
     }
-    magnitudes = tuple(chosen.magnitudes[source] for source in sources)
+    magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
+    is_measured = chosen.observed.sensitivities is not None
+    deviations = chosen.choice.forecast.deviations if is_measured else ()
     onnx_file = np.frombuffer(model, np.uint8)
-    return ServerPart(program, tuple(labels), magnitudes, tuple(fits), onnx_file, chosen.reason)
+    return ServerPart(
+        program, tuple(labels), magnitudes, deviations, tuple(fits), onnx_file, chosen.reason
+    )
 
 
 def _label(operation: TensorOperation) -> str:

@@ -49,6 +49,8 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     _require(len(part.labels) == count, "labels are missing", place)
     _require(len(part.magnitudes) in (0, count), "magnitudes are missing", place)
     _require(all(size >= 0 for size in part.magnitudes), "a magnitude is negative", place)
+    _require(len(part.deviations) in (0, count), "deviations are missing", place)
+    _require(all(size >= 0 for size in part.deviations), "a deviation is negative", place)
     for position, instruction in enumerate(program.instructions):
         _check_instruction(instruction, program, f"{place}: instruction {position}")
     _check_operands(program, place)

@@ -24,6 +24,7 @@ from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
+from hec.compiler.observed import Observed
 from hec.compiler.parameters import Choice, Layouts
 from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
@@ -74,21 +75,20 @@ def choose_refreshing(
     graph: TensorGraph,
     layouts: Layouts,
     source: tuple[Chains, Sequence[int]],
-    magnitudes: Sequence[float],
+    observed: Observed,
     target: Target,
 ) -> Choice:
     """Return the fastest program with bootstraps that keeps precision, security and memory cap.
 
-    `source` has OpenFHE's primes and the ring degrees to try, in order; `magnitudes[i]` is the root
-    mean square of tensor i after normalisation to [-1, 1].
-    Raise `CompileError` where no parameters do.
+    `source` has OpenFHE's primes and the ring degrees to try, in order. Raise `CompileError` where
+    no parameters do.
     """
     closest: Choice | None = None
     chains, rings = source
     for ring_degree in rings:
         if not max_modulus_bits(ring_degree, target.security):
             continue
-        search = _Search(layouts(ring_degree // 2), chains, magnitudes, target, KernelSizes())
+        search = _Search(layouts(ring_degree // 2), chains, observed, target, KernelSizes())
         found = search.best()
         if found is not None and search.accepts(found):
             return found
@@ -142,7 +142,7 @@ def _instance(
 class _Search:
     graph: LaidOutGraph
     chains: Chains
-    magnitudes: Sequence[float]
+    observed: Observed
     target: Target
     sizes: KernelSizes
 
@@ -182,8 +182,12 @@ class _Search:
             return None
 
     def _priced(self, lowered: Lowered) -> Choice:
-        magnitudes = [self.magnitudes[source] for source in lowered.sources]
-        predicted = forecast(lowered.program, magnitudes, self.sizes)
+        magnitudes = [self.observed.magnitudes[source] for source in lowered.sources]
+        measured, known = None, self.observed.sensitivities
+        if known is not None:
+            error = bootstrapping(lowered.program.parameters)
+            measured = [error * known[source] for source in lowered.sources]
+        predicted = forecast(lowered.program, magnitudes, self.sizes, measured)
         precision = -log2(predicted.output_error) - KEPT_BITS
         if self.target.precision is not None and precision >= self.target.precision:
             precision = self.target.precision

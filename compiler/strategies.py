@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from math import inf
 
-import numpy as np
-
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.depth import deepest_path, levels
@@ -23,6 +21,7 @@ from hec.compiler.forecast import bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
+from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
 from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
@@ -40,7 +39,6 @@ from hec.passes import (
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
-_ASSUMED_MAGNITUDE = 0.5  # root mean square of a tensor in [-1, 1], where nothing was observed
 FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
 PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
@@ -63,7 +61,7 @@ class Candidate:
     backend: str
     graph: TensorGraph
     choice: Choice
-    magnitudes: Sequence[float]  # root mean square of every tensor, as it lies in the slots
+    observed: Observed
     reason: str = ""  # why it was chosen, in words
 
     @property
@@ -108,11 +106,11 @@ class Strategies:
         self._check_depth(instances)
         self.progress("polynomials for activations")
         graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
-        magnitudes = _magnitudes(graph, self.calibration)
+        observed = observe(graph, self.calibration)
         self.progress("layouts, scales, parameters")
         layouts = _layouts(graph, self.target)
-        choice = choose_parameters(graph, layouts, instances, magnitudes, self.target)
-        return Candidate(instances.backend, graph, choice, magnitudes)
+        choice = choose_parameters(graph, layouts, instances, observed.magnitudes, self.target)
+        return Candidate(instances.backend, graph, choice, observed)
 
     def refreshing(self) -> Candidate:
         """Return the program whose activations are functional bootstraps."""
@@ -131,11 +129,11 @@ class Strategies:
         return self._refreshed(graph, (found.parameters.ring_degree,))
 
     def _refreshed(self, graph: TensorGraph, rings: tuple[int, ...]) -> Candidate:
-        magnitudes = _magnitudes(graph, self.calibration)
+        observed = observe(graph, self.calibration)
         self.progress("layouts, bootstraps, parameters")
         layouts, chains = _layouts(graph, self.target), self.libraries.chains
-        choice = choose_refreshing(graph, layouts, (chains, rings), magnitudes, self.target)
-        return Candidate("openfhe", graph, choice, magnitudes)
+        choice = choose_refreshing(graph, layouts, (chains, rings), observed, self.target)
+        return Candidate("openfhe", graph, choice, observed)
 
     @cached_property
     def _shared(self) -> TensorGraph:
@@ -212,16 +210,6 @@ class Strategies:
 
 def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph]:
     return lru_cache(lambda slots: choose_layouts(graph, slots, target))
-
-
-def _magnitudes(graph: TensorGraph, calibration: Calibration) -> list[float]:
-    """Return the root mean square of every tensor, as it will lie in the slots."""
-    return [
-        _ASSUMED_MAGNITUDE
-        if values.values is None
-        else float(np.sqrt(np.mean(np.square(values.values))))
-        for values in calibration.ranges(graph)
-    ]
 
 
 def _not_installed(found: Candidate, problem: CompileError) -> CompileError:
