@@ -91,4 +91,5 @@ def _radius(seen: Range, margin: float) -> float:
 def _identity() -> Array:
     """Return the series of x, within 1e-9 on [-1/2, 1/2]: nothing beside the noise."""
     x = fourier.grid()
-    return fourier.fit(x, Density(2 * x, x, np.full(x.size, WEIGHT)), DEGREE)
+    x = x[np.abs(x) <= fourier.NEAR]
+    return fourier.fit(fourier.grid(), Density(2 * x, x, np.full(x.size, WEIGHT)), DEGREE)

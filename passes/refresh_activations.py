@@ -17,7 +17,7 @@ from hec.passes.intervals import by_channel, by_sample, each_element, shared_int
 from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
 from hec.passes.trials import DISAGREEING, Limits, Trials
 
-NOISE: Final = 8e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 8e-4
+NOISE: Final = 4e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
 OUTSIDE: Final = 1e-3  # probability of a sample's channel beyond its interval; measured below
 SMOOTH: Final = 1e-3  # largest error of a fit, share of the function's range, to try the lowest

@@ -8,7 +8,7 @@ import pytest
 
 from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import memory
-from hec.compiler.ckks_ir import Bootstrapping
+from hec.compiler.ckks_ir import Bootstrapping, LinearTransform
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.memory import (
     client_memory,
@@ -75,7 +75,9 @@ def test_a_server_without_bootstraps_holds_keys_weights_and_ciphertexts() -> Non
     assert held.bootstrapping == 0
     assert held.diagonals == 8 * 5 * limb  # two blocks of four diagonals at level 4
     most = 2 * limb * 2 * (5 + 5 + 4)  # right, the matrix's result, and that rescaled
-    assert held.working == 150 * 10**6 + most
+    (matrix,) = (x.matrix for x in program.instructions if isinstance(x, LinearTransform))
+    plain = matrix.index.nbytes + matrix.values.data.nbytes + matrix.values.indices.nbytes
+    assert held.working == 150 * 10**6 + plain + most
     assert held.peak == held.least + held.diagonals
 
 

@@ -225,8 +225,8 @@ def test_a_series_in_a_table_is_exact_far_below_the_noise(degree: int) -> None:
 def test_values_outside_are_counted_and_only_those_beyond_the_reach_lose_their_sample() -> None:
     chosen = bootstrap_plans.parameters()
     x = np.zeros((4, chosen.slots))
-    x[1, :3] = 0.55
-    x[2, 5] = -0.61
+    x[1, :3] = 0.79
+    x[2, 5] = -0.81
     x[3, 7] = 2.0
     backend = Simulator(chosen)
     backend.start_batch(4)
