@@ -21,11 +21,14 @@ import typer
 import hec
 import rows
 import session
+from hec.compiler.forecast import CONFIDENCE, forecast
+from hec.compiler.memory import DEFAULT_MAX_RAM
 from hec.compiler.report import report
 from hec.runtime.simulate import run_clear, run_simulated
 from models import data_folder, select
 
 GIGA = 1e9
+NOISE_SAMPLES = 100  # on which the simulator's noise is told from the error of the fits
 NETWORK = rows.Column("network", "model")
 
 
@@ -47,7 +50,9 @@ TABLES = {
         rows.Column("encrypted agree", "encrypted_agreement"),
         rows.Column("rms error, encrypted", "encrypted_error"),
         rows.Column("promised bits", "promised_bits", rows.tenths),
-        rows.Column("forecast bits", "forecast_bits", rows.tenths),
+        rows.Column("rms of encryption, forecast", "forecast_error"),
+        rows.Column("simulated", "noise_simulated"),
+        rows.Column("measured", "noise_measured"),
         rows.Column("bits kept, worst", "kept_bits", rows.tenths),
     ],
     "Cost": [
@@ -85,9 +90,9 @@ def measure(name: str, folder: Path, simulated: int, encrypted: int) -> rows.Row
     if found.server is not None:
         row |= {
             "forecast_seconds": found.server.seconds,
-            "forecast_bytes": found.server.memory.peak,
+            "forecast_bytes": min(found.server.memory.peak, DEFAULT_MAX_RAM),
             "bootstraps": found.server.bootstraps.count if found.server.bootstraps else 0,
-            "forecast_bits": plan.client.precision,
+            "forecast_error": _forecast_error(plan),
         }
     row |= _simulated(plan, test, clear)
     if samples.labels is not None:
@@ -105,7 +110,10 @@ def measure(name: str, folder: Path, simulated: int, encrypted: int) -> rows.Row
 def _simulated(plan: hec.Plan, test: session.NDArray[np.float32], clear: session.Array) -> rows.Row:
     simulation = run_simulated(plan, test)
     predicted = session.as_matrix(simulation.outputs, len(test))
+    few = test[:NOISE_SAMPLES]
+    exact = session.as_matrix(run_clear(plan, few).outputs, len(few))
     return {
+        "noise_simulated": _rms(predicted[: len(few)] - exact),
         "simulated_samples": len(test),
         "agreement": session.agreement(predicted, clear),
         "outside": simulation.outside,
@@ -114,6 +122,13 @@ def _simulated(plan: hec.Plan, test: session.NDArray[np.float32], clear: session
         "output_rms": _rms(clear),
         "promised_bits": plan.client.precision,
     }
+
+
+def _forecast_error(plan: hec.Plan) -> float:
+    """Return the root mean square error that encryption is predicted to add to the outputs."""
+    server = plan.server
+    predicted = forecast(server.program, server.magnitudes, measured=server.deviations)
+    return predicted.output_error / CONFIDENCE
 
 
 def _encrypted(
@@ -148,6 +163,7 @@ def _encrypted(
         "reply_bytes": reply.stat().st_size,
         "encrypted_agreement": f"{(outputs.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",
         "encrypted_error": _rms(outputs - clear),
+        "noise_measured": _rms(outputs - exact),
         "kept_bits": float(-np.log2(np.abs(outputs - exact).max())),
     }
 
