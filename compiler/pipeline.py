@@ -57,8 +57,12 @@ def compile(
     seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
     chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")
-    client = _client_part(chosen, imported.name)
-    return Plan.of(client, _server_part(chosen, _file(model)))
+    return plan_of(chosen, imported.name, _file(model))
+
+
+def plan_of(chosen: Candidate, name: str, file: bytes = b"") -> Plan:
+    """Return the plan of a candidate for the network `name`, whose ONNX file is `file`."""
+    return Plan.of(_client_part(chosen, name), _server_part(chosen, file))
 
 
 def _libraries() -> Libraries:

@@ -25,6 +25,7 @@ from hec.compiler.typing_rules import infer_types, operands
 RING_DEGREES: Final = tuple(2**i for i in range(10, 18))
 MAX_PRIMES: Final = 64
 MAX_PRIME: Final = 2**61  # Microsoft SEAL's limit
+MAX_TRANSFORM_LEVELS: Final = 8  # of a bootstrap's transforms; OpenFHE's use is 1 to 4
 MAX_LOG_SCALE: Final = 1000.0  # bits; float64 ends at 1024
 MAX_ELEMENTS: Final = 2**31  # of one tensor
 
@@ -73,6 +74,7 @@ def check_parameters(parameters: EncryptionParameters, place: str) -> None:
     for prime in primes:
         fits = 1 < prime < MAX_PRIME and prime % (2 * degree) == 1
         _require(fits, f"{prime} is not a prime for ring degree {degree}", place)
+    _check_refreshing(parameters, place)
     if not is_secure(degree, parameters.modulus_bits, parameters.security):
         raise fail(
             f"The encryption parameters do not reach {parameters.security} bits of security: "
@@ -80,6 +82,20 @@ def check_parameters(parameters: EncryptionParameters, place: str) -> None:
             place,
             "do not use this file; compile the model again",
         )
+
+
+def _check_refreshing(parameters: EncryptionParameters, place: str) -> None:
+    digits, how = parameters.digits, parameters.bootstrapping
+    _require(0 <= digits <= len(parameters.primes), f"there are {digits} digits", place)
+    if how is None:
+        return
+    slots, most = how.slots, parameters.slots
+    fits = 1 <= slots <= most and slots & (slots - 1) == 0
+    _require(fits and digits > 0, f"no bootstrap refreshes {slots} slots", place)
+    fits = all(1 <= levels <= MAX_TRANSFORM_LEVELS for levels in how.levels)
+    _require(fits, f"no bootstrap has levels {how.levels}", place)
+    fits = all(0 <= steps <= most for steps in how.baby_steps)
+    _require(fits, f"no bootstrap has baby steps {how.baby_steps}", place)
 
 
 def _check_keys(keys: KeyManifest, parameters: EncryptionParameters, place: str) -> None:

@@ -52,7 +52,22 @@ def infer_types(program: Program) -> tuple[ValueType, ...]:
         value = _rule(instruction, types, program.parameters, place)
         _check_range(value, available, place)
         types.append(value)
+    _check_twins(program)
     return tuple(types)
+
+
+def drops_imaginary_parts(program: Program) -> list[bool]:
+    """Return, for every value, whether all that reads it are bootstraps, and sums on the way."""
+    readers: list[list[int]] = [[] for _ in program.instructions]
+    for position, instruction in enumerate(program.instructions):
+        for operand in operands(instruction):
+            readers[operand].append(position)
+    dropped = [False] * len(readers)
+    for position in reversed(range(len(readers))):
+        dropped[position] = bool(readers[position]) and all(
+            _drops(program.instructions[reader], dropped[reader]) for reader in readers[position]
+        )
+    return dropped
 
 
 def headroom(parameters: EncryptionParameters, types: Sequence[ValueType]) -> float:
@@ -112,6 +127,29 @@ def _rule(
             return types[instruction.operand]
         case _:
             assert_never(instruction)
+
+
+def _drops(reader: Instruction, later: bool) -> bool:
+    match reader:
+        case Bootstrap():
+            return True
+        case Add() | AddPlain() | RotateSum() | Rescale() | ModSwitch():
+            return later
+        case Input() | Output() | LinearTransform() | Multiply() | Polynomial():
+            return False
+        case _:
+            assert_never(reader)
+
+
+def _check_twins(program: Program) -> None:
+    """A matrix of complex products leaves partial sums in the imaginary part of its result."""
+    if not any(isinstance(x, LinearTransform) and x.twin for x in program.instructions):
+        return
+    for position, dropped in enumerate(drops_imaginary_parts(program)):
+        instruction = program.instructions[position]
+        complex_result = isinstance(instruction, LinearTransform) and instruction.twin != 0
+        place = f"instruction {position} ({type(instruction).__name__})"
+        _require(dropped or not complex_result, place, "no bootstrap drops its imaginary part")
 
 
 def _linear(

@@ -32,6 +32,7 @@ from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_server import OpenfheEvaluator
 
 Array = NDArray[np.float64]
+MARKS = [pytest.mark.openfhe, pytest.mark.encrypted]
 
 LEVELED = EncryptionParameters(8192, *chain(8192, (38, 28, 28, 28, 28)), 128)  # 128-bit secure
 SHORT = EncryptionParameters(4096, *chain(4096, (28, 20)), 128)  # 128-bit secure

@@ -9,12 +9,16 @@ import pytest
 from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import memory
 from hec.compiler.ckks_ir import Bootstrapping, LinearTransform
+from hec.compiler.errors import CompileError
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.memory import (
+    Memory,
     client_memory,
     free_memory,
+    kept_diagonals,
     keys_bytes,
     one_key_bytes,
+    require_memory,
     server_memory,
     setup_bytes,
 )
@@ -102,3 +106,44 @@ def test_free_memory_is_the_least_that_the_system_or_the_group_leaves(
     assert free_memory() == 5000 * 1024
     limit.write_text("2000000\n")
     assert free_memory() == 1999000
+
+
+def test_matrices_are_kept_as_far_as_memory_goes() -> None:
+    program = refreshing_program(parameters())
+    (position,) = (i for i, x in enumerate(program.instructions) if isinstance(x, LinearTransform))
+    size = server_memory(program).diagonals
+    assert kept_diagonals(program, size) == {position}
+    assert kept_diagonals(program, size - 1) == frozenset()  # encoded one matrix ahead
+
+
+def refusal(free: int | None, limit: float, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
+    held = Memory(keys=6 * 10**9, bootstrapping=2 * 10**9, working=10**9)
+    with pytest.raises(CompileError) as caught:
+        require_memory(held, limit, "plan of net")
+    return str(caught.value)
+
+
+def test_a_machine_with_too_little_memory_is_told_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert refusal(4 * 10**9, 12e9, monkeypatch) == (
+        "the server needs 9.0 GB, 5.0 GB more than this machine has free\n"
+        "  --> plan of net\n"
+        "  help: run it where 9.0 GB are free, or compile with --max-ram 4G"
+    )
+
+
+def test_a_cap_that_is_too_small_is_told_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(None, 8e9, monkeypatch) == (
+        "the server needs 9.0 GB, 1.0 GB more than it may hold\n"
+        "  --> plan of net\n"
+        "  help: allow --max-ram 10G, or compile with --max-ram 8G"
+    )
+
+
+def test_enough_memory_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Memory(keys=6 * 10**9, bootstrapping=2 * 10**9, working=10**9, diagonals=10**12)
+    for free in (None, 9 * 10**9):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        require_memory(held, 9e9, "plan of net")

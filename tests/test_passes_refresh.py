@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,50 +36,10 @@ from hec.passes import REFRESHING_PASSES, check_normal_form, run_tensor_passes
 from hec.passes.intervals import homogeneity, tail
 from hec.passes.refresh_activations import NOISE, _limits, refresh_activations
 from random_graphs import meaning, random_graph
+from residual_networks import COUNT, IMAGE, RELU, convolution, normal, residual_network
 from small_graphs import SEEN, X, affine, graph, kinds
 
-RELU = Function("relu")
 SEEDS = st.integers(0, 2**32 - 1)
-IMAGE = (1, 4, 6, 6)
-COUNT = 144
-
-
-def convolution(random: np.random.Generator, gain: float) -> sp.csr_array:
-    """Return a 3x3 convolution of IMAGE with zero padding, rows as strong as `gain`."""
-    weights = random.normal(size=(4, 4, 3, 3))
-    matrix = np.zeros((4, 6, 6, 4, 6, 6))
-    for y, x, dy, dx in np.ndindex(6, 6, 3, 3):
-        if 0 <= y + dy - 1 < 6 and 0 <= x + dx - 1 < 6:
-            matrix[:, y, x, :, y + dy - 1, x + dx - 1] = weights[:, :, dy, dx]
-    return sp.csr_array(gain / 6 * matrix.reshape(COUNT, COUNT))
-
-
-def residual_network(function: Function = RELU, seed: int = 0) -> TensorGraph:
-    """Return conv, f, conv, f, conv plus the first f, f, dense; channels of very unlike sizes."""
-    random = np.random.default_rng(seed)
-    sizes = np.repeat([1.0, 3.0, 0.3, 0.02], COUNT // 4)
-    first = sp.csr_array(sizes[:, None] * convolution(random, 1.4).toarray())
-    second = sp.csr_array(convolution(random, 1.4).toarray() / sizes)
-    bias = random.normal(size=COUNT) * 0.1
-    identity = sp.csr_array(np.eye(COUNT))
-    dense = sp.csr_array(random.normal(size=(5, COUNT)) / 12)
-    return TensorGraph(
-        (
-            Input("x", IMAGE),
-            Linear((0,), (first,), bias, IMAGE, ("conv0",)),
-            Activation(1, function, IMAGE, ("act0",)),
-            Linear((2,), (second,), bias, IMAGE, ("conv1",)),
-            Activation(3, function, IMAGE, ("act1",)),
-            Linear((4, 2), (convolution(random, 1.0), identity), bias, IMAGE, ("conv2", "add")),
-            Activation(5, function, IMAGE, ("act2",)),
-            Linear((6,), (dense,), np.zeros(5), (1, 5), ("dense",)),
-        ),
-        (Output("y", 7),),
-    )
-
-
-def normal(count: int, seed: int = 1) -> dict[str, Array]:
-    return {"x": np.random.default_rng(seed).normal(size=(count, COUNT))}
 
 
 SAMPLES = normal(60)

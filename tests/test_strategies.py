@@ -1,0 +1,195 @@
+"""Which way a network is run: the cheapest of those that are possible, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hec.compiler import pipeline, strategies
+from hec.compiler.calibration import Calibration
+from hec.compiler.ckks_ir import Bootstrap, LinearTransform
+from hec.compiler.errors import CompileError, fail
+from hec.compiler.memory import server_memory
+from hec.compiler.plan_parts import PlanFit
+from hec.compiler.security import is_secure
+from hec.compiler.strategies import Candidate, Strategies
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Activation, TensorGraph
+from hec.passes.place_bootstraps import REFRESH
+from hec.runtime.simulate import run_clear, run_simulated
+from residual_networks import normal, residual_network
+from sample_graphs import Builder
+
+LIBRARIES = pipeline._libraries()
+SAMPLES = normal(64)
+MISSING = fail("OpenFHE cannot be imported: no wheel", "CPython 3.11", "install it")
+
+
+def ways(graph: TensorGraph, target: Target, **libraries: Any) -> Strategies:
+    calibration = Calibration(SAMPLES, margin=1.1)
+    known = replace(LIBRARIES, **libraries)
+    return Strategies(graph, calibration, target, known, lambda step: None)
+
+
+def squares(count: int) -> tuple[TensorGraph, Calibration]:
+    b = Builder(np.random.default_rng(0))
+    x = b.linear((b.input("x", 1, 16),), 1, 16)
+    for _ in range(count):
+        x = b.linear((b.multiply(x, x),), 1, 16)
+    values = np.random.default_rng(1).uniform(-1, 1, (64, 16))
+    return b.graph(x), Calibration({"x": values}, margin=1.1)
+
+
+def of_squares(count: int, target: Target) -> Strategies:
+    graph, calibration = squares(count)
+    return Strategies(graph, calibration, target, LIBRARIES, lambda step: None)
+
+
+def kinds(candidate: Candidate) -> set[type]:
+    return {type(x) for x in candidate.choice.lowered.program.instructions}
+
+
+def test_a_shallow_network_is_leveled_on_tenseal() -> None:
+    found = of_squares(2, Target()).best()
+    assert found.backend == "tenseal" and Bootstrap not in kinds(found)
+    assert found.reason.startswith("a leveled program of ")
+
+
+def test_the_backend_that_is_asked_for_is_taken() -> None:
+    for backend, limit in (("tenseal", 1), ("openfhe", 0)):
+        found = of_squares(2, Target(backend=backend)).best()  # type: ignore[arg-type]
+        parameters = found.choice.lowered.program.parameters
+        assert found.backend == backend
+        assert (parameters.digits > 0) == (limit == 0)
+        assert is_secure(parameters.ring_degree, parameters.modulus_bits, 128)
+
+
+@pytest.fixture(scope="module")
+def refreshing() -> Candidate:
+    return ways(residual_network(), Target()).refreshing()
+
+
+def test_a_refreshing_program_has_a_bootstrap_for_every_activation(refreshing: Candidate) -> None:
+    program = refreshing.choice.lowered.program
+    assert refreshing.way == "3 functional bootstraps"
+    assert sum(isinstance(x, Bootstrap) for x in program.instructions) == 3
+    assert is_secure(program.parameters.ring_degree, program.parameters.modulus_bits, 128)
+    how = program.parameters.bootstrapping
+    assert how is not None and how.slots == 256  # the tensors have 144 elements: sparse slots
+    assert any(x.twin for x in program.instructions if isinstance(x, LinearTransform))
+
+
+def test_its_plan_keeps_the_promise_in_the_simulator(refreshing: Candidate) -> None:
+    plan = pipeline.plan_of(refreshing, "residual")
+    samples = normal(200, 7)["x"]
+    exact, noisy = run_clear(plan, samples).raw["y"], run_simulated(plan, samples)
+    assert (noisy.wrapped, noisy.overflows) == (0, 0)
+    error = np.abs(noisy.raw["y"] - exact).max()
+    assert 2.0 ** -(plan.client.precision + 2.5) < error < 2.0**-plan.client.precision
+    assert {fit.fit.function for fit in plan.server.fits} == {"relu"}
+    assert isinstance(plan.server.fits[0], PlanFit) and len(plan.server.fits) == 3
+    assert plan.server.deviations and plan.client.backend == "openfhe"
+
+
+def test_what_has_too_many_levels_is_refused_by_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "SMALLEST_PRIME_BITS", 200)
+    with pytest.raises(CompileError) as caught:
+        ways(residual_network(), Target(backend="tenseal")).best()
+    assert str(caught.value) == (
+        "a leveled program would need 10 levels or more, 200 bits each; at 128-bit security a"
+        " modulus has 881 bits\n"
+        "  --> 8 layers\n"
+        "  help: use --backend openfhe, which refreshes ciphertexts, or fewer activations"
+    )
+
+
+def test_where_openfhe_is_missing_the_error_says_what_to_install_and_what_it_would_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strategies, "SMALLEST_PRIME_BITS", 200)
+    with pytest.raises(CompileError) as caught:
+        ways(residual_network(), Target(), openfhe_error=lambda: MISSING).best()
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(
+        "this network needs 3 functional bootstraps on OpenFHE, which cannot be imported here;"
+        " a prediction would take "
+    )
+    assert problem.message.endswith(" GB")
+    assert problem.place.endswith("; CPython 3.11") and problem.help == "install it"
+
+
+def test_where_openfhe_would_only_be_faster_tenseal_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "FUNCTIONAL_BOOTSTRAP", 0.0)
+    chosen = ways(residual_network(), Target(degree=15), openfhe_error=lambda: MISSING)
+    slow = replace(chosen.leveled(LIBRARIES.seal))
+    monkeypatch.setattr(Candidate, "seconds", property(lambda c: 1e3 * (c.backend == "tenseal")))
+    found = chosen.best()
+    assert found.backend == slow.backend == "tenseal"
+    assert found.reason.endswith("; OpenFHE is faster, and not installed")
+
+
+def test_a_deep_network_of_squares_may_be_refreshed_plainly() -> None:
+    found = of_squares(30, Target()).plain()
+    assert found.way.endswith(" plain bootstraps")
+    fits = {x.fit.function for x in found.graph.operations if hasattr(x, "fit") and x.fit}
+    assert fits == {REFRESH}
+    count = sum(isinstance(x, Bootstrap) for x in found.choice.lowered.program.instructions)
+    assert 1 <= count < 30
+    plan = pipeline.plan_of(found, "squares")
+    samples = np.random.default_rng(2).uniform(-1, 1, (50, 16))
+    exact, noisy = run_clear(plan, samples).raw["y0"], run_simulated(plan, samples)
+    assert noisy.wrapped == 0
+    assert np.abs(noisy.raw["y0"] - exact).max() < 2.0**-plan.client.precision
+
+
+def test_the_ways_are_compared_and_the_reason_tells_all_of_them() -> None:
+    found = of_squares(30, Target(backend="openfhe")).best()
+    plain, functional = of_squares(30, Target()).plain(), of_squares(30, Target()).refreshing()
+    cheaper = min((plain, functional), key=lambda candidate: candidate.seconds)
+    assert found.way == cheaper.way
+    for told in (plain.way, functional.way, "a leveled program would need"):
+        assert told in found.reason
+
+
+def test_a_network_that_needs_no_refresh_has_no_plain_bootstraps() -> None:
+    with pytest.raises(CompileError, match=r"^no placement of bootstraps fits 128-bit security"):
+        of_squares(1, Target()).plain()
+
+
+def test_activations_are_never_refreshed_plainly() -> None:
+    chosen = ways(residual_network(), Target(backend="openfhe"))
+    assert any(isinstance(x, Activation) for x in chosen._shared.operations)
+    assert not chosen._may_win(chosen.plain, [])
+
+
+def test_the_cap_of_memory_decides_or_refuses(refreshing: Candidate) -> None:
+    needed = server_memory(refreshing.choice.lowered.program).least
+    with pytest.raises(CompileError) as caught:
+        ways(residual_network(), Target(max_ram=needed / 4)).refreshing()
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("the server needs ")
+    assert problem.place == f"--max-ram {needed / 4e9:g}G"
+    assert problem.help.startswith("allow ")
+    smaller = ways(residual_network(), Target(max_ram=0.95 * needed)).refreshing()
+    assert server_memory(smaller.choice.lowered.program).least <= 0.95 * needed
+
+
+def test_more_security_than_bootstraps_have_is_refused() -> None:
+    with pytest.raises(CompileError) as caught:
+        ways(residual_network(), Target(security=256)).refreshing()
+    assert str(caught.value) == (
+        "no parameters of 256-bit security hold a bootstrap and the layers between two of them\n"
+        "  --> --security 256\n"
+        "  help: use 128-bit security, or lower-degree activations (--degree 15)"
+    )
+
+
+def test_a_precision_beyond_reach_is_refused() -> None:
+    with pytest.raises(CompileError) as caught:
+        ways(residual_network(), Target(precision=50)).refreshing()
+    (problem,) = caught.value.problems
+    assert problem.message.endswith(" bits, not the 50.0 asked for")
+    assert problem.message.startswith("the outputs would be exact to ")
