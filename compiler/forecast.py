@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,8 @@ def forecast(
 ) -> Forecast:
     """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1].
 
-    `measured` are deviations that samples showed, which are believed more than the rules.
+    `measured` are deviations that samples showed to come from the errors of bootstraps; the rules
+    add all others.
     """
     sizes = sizes or KernelSizes()
     types = infer_types(program)
@@ -141,9 +142,10 @@ def forecast(
     for position, instruction in enumerate(program.instructions):
         anew = encoded_anew.get(position, 0.0)
         seconds.append(anew + _seconds(instruction, types, program.parameters, sizes))
-        errors = _Errors(program.parameters, types, deviations, magnitudes, sizes)
+        errors = _Errors(program.parameters, types, deviations, magnitudes, sizes, not measured)
         deviations.append(errors.deviation(instruction))
-    deviations = list(measured) if measured else deviations
+    if measured:
+        deviations = [hypot(*both) for both in zip(deviations, measured, strict=True)]
     worst = max(
         (deviations[i.operand] * i.factor for i in program.instructions if isinstance(i, Output)),
         default=0.0,
@@ -244,6 +246,7 @@ class _Errors:
     deviations: Sequence[float]
     magnitudes: Sequence[float]
     sizes: KernelSizes
+    derives_bootstraps: bool  # else their errors have been measured
 
     def deviation(self, instruction: Instruction) -> float:
         degree = self.parameters.ring_degree
@@ -318,7 +321,7 @@ class _Errors:
     def _bootstrap(self, instruction: Bootstrap) -> float:
         """The mean slope times the errors that enter and that the bootstrap makes, and the rest."""
         slopes = slope(instruction.coefficients, _GRID / 2)
-        made = noise.bootstrapping(self.parameters) ** 2
+        made = noise.bootstrapping(self.parameters) ** 2 if self.derives_bootstraps else 0.0
         degree = instruction.coefficients.shape[1] - 1
         flat = noise.bootstrap_result(self.parameters, degree) ** 2
         steepness = float((slopes**2).mean())

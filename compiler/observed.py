@@ -14,7 +14,9 @@ from typing import Final
 import numpy as np
 
 from hec.compiler.calibration import Calibration
+from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.evaluate import value
+from hec.compiler.noise import bootstrapping
 from hec.compiler.tensor_ir import Array, Bootstrap, TensorGraph
 
 ASSUMED_MAGNITUDE: Final = 0.5  # of a tensor in [-1, 1], where nothing was observed
@@ -28,6 +30,15 @@ class Observed:
 
     magnitudes: tuple[float, ...]  # root mean square
     sensitivities: tuple[float, ...] | None  # its error over that of the bootstraps; None: unknown
+
+    def deviations(
+        self, parameters: EncryptionParameters, sources: Sequence[int]
+    ) -> tuple[float, ...]:
+        """Return the errors that bootstraps cause in values of the tensors `sources`; () unknown."""
+        if self.sensitivities is None:
+            return ()
+        error = bootstrapping(parameters)
+        return tuple(error * self.sensitivities[source] for source in sources)
 
 
 def observe(graph: TensorGraph, calibration: Calibration) -> Observed:

@@ -129,8 +129,7 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
         if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None
     }
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
-    is_measured = chosen.observed.sensitivities is not None
-    deviations = chosen.choice.forecast.deviations if is_measured else ()
+    deviations = chosen.observed.deviations(program.parameters, sources)
     onnx_file = np.frombuffer(model, np.uint8)
     return ServerPart(
         program, tuple(labels), magnitudes, deviations, tuple(fits), onnx_file, chosen.reason

@@ -69,7 +69,7 @@ class ServerPart:
     program: Program
     labels: tuple[str, ...]  # one per instruction: ONNX node names, or ""
     magnitudes: tuple[float, ...] = ()  # root mean square of every value, slots in [-1, 1]
-    deviations: tuple[float, ...] = ()  # of every value's error, where samples showed it
+    deviations: tuple[float, ...] = ()  # errors from bootstraps in every value, where known
     fits: tuple[PlanFit, ...] = ()
     onnx: NDArray[np.uint8] = field(  # the file of the clear model, or nothing
         default_factory=lambda: np.zeros(0, np.uint8)

@@ -83,17 +83,18 @@ def choose_refreshing(
     `source` has OpenFHE's primes and the ring degrees to try, in order. Raise `CompileError` where
     no parameters do.
     """
-    closest: Choice | None = None
+    closest: list[tuple[tuple[float, float, float], Choice]] = []
     chains, rings = source
     for ring_degree in rings:
         if not max_modulus_bits(ring_degree, target.security):
             continue
         search = _Search(layouts(ring_degree // 2), chains, observed, target, KernelSizes())
         found = search.best()
-        if found is not None and search.accepts(found):
-            return found
-        closest = found or closest
-    raise _impossible(closest, target)
+        if found is not None:
+            closest.append((search.rank(found), found))
+            if closest[-1][0][:2] == (0.0, 0.0):  # within the memory, and as exact as asked for
+                return found
+    raise _impossible(min(closest, key=lambda ranked: ranked[0])[1] if closest else None, target)
 
 
 def instances(
@@ -155,17 +156,13 @@ class _Search:
         close = dict.fromkeys((*found[:_CLOSE], *sorted(found, key=bootstrapping)[:_CLOSE]))
         tried = [self._choice(parameters) for parameters in close]
         choices = [choice for choice in tried if choice is not None]
-        best = min(choices, key=self._rank, default=None)
+        best = min(choices, key=self.rank, default=None)
         if best is None:
             return None
         faster = rescheduled(pair_diagonals(best.lowered.program))
         return self._priced(replace(best.lowered, program=faster))
 
-    def accepts(self, choice: Choice) -> bool:
-        """Tell whether the choice keeps the precision asked for and the memory cap."""
-        return self._rank(choice)[:2] == (0.0, 0.0)
-
-    def _rank(self, choice: Choice) -> tuple[float, float, float]:
+    def rank(self, choice: Choice) -> tuple[float, float, float]:
         """Return bytes beyond the cap, bits short of the precision, and the price."""
         memory = server_memory(choice.lowered.program).least
         cap = self.target.max_ram or inf
@@ -183,10 +180,7 @@ class _Search:
 
     def _priced(self, lowered: Lowered) -> Choice:
         magnitudes = [self.observed.magnitudes[source] for source in lowered.sources]
-        measured, known = None, self.observed.sensitivities
-        if known is not None:
-            error = bootstrapping(lowered.program.parameters)
-            measured = [error * known[source] for source in lowered.sources]
+        measured = self.observed.deviations(lowered.program.parameters, lowered.sources)
         predicted = forecast(lowered.program, magnitudes, self.sizes, measured)
         precision = -log2(predicted.output_error) - KEPT_BITS
         if self.target.precision is not None and precision >= self.target.precision:

@@ -96,10 +96,11 @@ class Strategies:
         Raise `CompileError` where there is none, with the problems of every way.
         """
         if self.target.backend == "tenseal":
-            return replace(self.leveled(self.libraries.seal), reason="--backend tenseal")
+            only = replace(self.leveled(self.libraries.seal), reason="--backend tenseal")
+            return self._within_memory(only)
         wants_openfhe = self.target.backend == "openfhe"
         library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
-        return self._available(self._cheapest(library))
+        return self._within_memory(self._available(self._cheapest(library)))
 
     def leveled(self, instances: Instances) -> Candidate:
         """Return the leveled program on the library of `instances`."""
@@ -185,6 +186,18 @@ class Strategies:
     def _fits(self, candidate: Candidate) -> bool:
         limit = self.target.max_ram
         return limit is None or server_memory(candidate.choice.lowered.program).least <= limit
+
+    def _within_memory(self, found: Candidate) -> Candidate:
+        """Return `found`; raise `CompileError` if its server needs more than `--max-ram`."""
+        if self._fits(found) or self.target.max_ram is None:
+            return found
+        least = server_memory(found.choice.lowered.program).least
+        raise fail(
+            f"{found.way} takes {least / 1e9:.1f} GB on the server,"
+            f" {(least - self.target.max_ram) / 1e9:.1f} GB more than it may hold",
+            f"--max-ram {self.target.max_ram / 1e9:g}G",
+            f"allow {least / 1e9:.1f} GB, or use fewer or lower-degree activations",
+        )
 
     def _nonlinear(self) -> int:
         """Count the operations that would become bootstraps."""

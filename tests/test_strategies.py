@@ -173,8 +173,9 @@ def test_the_cap_of_memory_decides_or_refuses(refreshing: Candidate) -> None:
     assert problem.message.startswith("the server needs ")
     assert problem.place == f"--max-ram {needed / 4e9:g}G"
     assert problem.help.startswith("allow ")
-    smaller = ways(residual_network(), Target(max_ram=0.95 * needed)).refreshing()
-    assert server_memory(smaller.choice.lowered.program).least <= 0.95 * needed
+    assert problem.message.split(", ")[0].endswith(f"{needed / 1e9:.1f} GB")  # the least there is
+    enough = ways(residual_network(), Target(max_ram=1.01 * needed)).refreshing()
+    assert server_memory(enough.choice.lowered.program).least <= 1.01 * needed
 
 
 def test_more_security_than_bootstraps_have_is_refused() -> None:
@@ -193,3 +194,12 @@ def test_a_precision_beyond_reach_is_refused() -> None:
     (problem,) = caught.value.problems
     assert problem.message.endswith(" bits, not the 50.0 asked for")
     assert problem.message.startswith("the outputs would be exact to ")
+
+
+def test_a_leveled_program_keeps_the_cap_too() -> None:
+    with pytest.raises(CompileError) as caught:
+        of_squares(2, Target(backend="tenseal", max_ram=1e8)).best()
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("a leveled program of ")
+    assert problem.message.endswith(" GB more than it may hold")
+    assert problem.place == "--max-ram 0.1G"
