@@ -34,7 +34,7 @@ class Observed:
     def deviations(
         self, parameters: EncryptionParameters, sources: Sequence[int]
     ) -> tuple[float, ...]:
-        """Return the errors that bootstraps cause in values of the tensors `sources`; () unknown."""
+        """Return the errors that bootstraps cause in the tensors `sources`; () if unknown."""
         if self.sensitivities is None:
             return ()
         error = bootstrapping(parameters)
