@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
 import numpy as np
 import onnx
@@ -85,7 +86,7 @@ def _libraries() -> Libraries:
 
     def openfhe_error() -> CompileError | None:
         try:
-            import hec.runtime.openfhe_library  # noqa: F401
+            import_module("hec.runtime.openfhe_library")
         except CompileError as error:
             return error
         return None
