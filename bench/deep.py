@@ -100,9 +100,9 @@ def measure(name: str, folder: Path, simulated: int, encrypted: int) -> rows.Row
     with tempfile.TemporaryDirectory(prefix="hec-bench-") as scratch:
         plan_file = Path(scratch) / "model.hec"
         plan.save(plan_file)
-        exact = session.as_matrix(run_clear(plan, test[:encrypted]).outputs, encrypted)
-        del plan, samples  # the processes to come need the memory
         if encrypted:
+            exact = session.as_matrix(run_clear(plan, test[:encrypted]).outputs, encrypted)
+            del plan, samples  # the processes to come need the memory
             row |= _encrypted(plan_file, test[:encrypted], clear[:encrypted], exact)
     return row
 
