@@ -157,8 +157,8 @@ def _require_comparisons(builder: GraphBuilder, node: Node, count: int, numbers:
     )
     if node.operator in POOLS:
         help += (
-            "; --maxpool average takes their mean: one matrix, at no level if another is next to "
-            "it, but a different network, so hec tells how many classes change"
+            "; --maxpool average takes their mean: a matrix that merges with its neighbours, but "
+            "another network, so hec tells how many classes change"
         )
     raise NodeError(
         f"{node.operator} of {numbers} numbers needs comparisons, and encrypted numbers have none",

@@ -168,7 +168,9 @@ class Strategies:
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
-        return way != self.refreshing or fastest > FUNCTIONAL_BOOTSTRAP * self._nonlinear()
+        if way != self.refreshing:
+            return True
+        return 0 < FUNCTIONAL_BOOTSTRAP * self._nonlinear() < fastest
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""

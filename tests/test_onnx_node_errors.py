@@ -20,8 +20,8 @@ AGAIN = "export the model again, and check it with onnx.checker.check_model"
 LARGE = "use a smaller network, or smaller inputs"
 COMPARING = "--maxpool approximate compares them in pairs: {} fitted activations, one after another"
 AVERAGING = (
-    "--maxpool average takes their mean: one matrix, at no level if another is next to it, "
-    "but a different network, so hec tells how many classes change"
+    "--maxpool average takes their mean: a matrix that merges with its neighbours, but another "
+    "network, so hec tells how many classes change"
 )
 DIVERGED = "check that training did not diverge, and export again"
 
