@@ -1,6 +1,7 @@
-"""Where functions are defined, and how they continue where they are not.
+"""Where functions have finite values, and how they continue where they have none.
 
-A logarithm has no values below zero, 1/x is two functions with a pole between them. The branch
+A logarithm has no values below zero, 1/x is two functions with a pole between them, and beyond 709
+an exponential is more than a number of the machine holds. The branch
 that a network uses is the one on which its inputs are seen; half way from there to the branch's end
 a function is replaced by a straight line. So whatever fits it, wherever, meets finite values only,
 and encrypted inputs that stray across the end give a result that is wrong by a finite amount.
@@ -19,24 +20,29 @@ from hec.compiler.functions import Applied, Array, Extension, Function, is_known
 
 POINTS: Final = 1025  # at which a branch is looked for, in the interval seen and on either side
 SEARCH: Final = 8.0  # widths of the interval seen, on either side; beyond, all is straight
+LARGEST: Final = 700.0  # exponent of e that is finite in double precision
 KEPT: Final = 0.5  # share of the way to the branch's end on which the function is itself
 HALVINGS: Final = 60  # of a step between two points, to find the end of a branch
 SECANT: Final = 1e-3  # share of the interval seen over which a slope is measured
 STEEPEST: Final = 4.0  # times the mean slope over the interval seen: what a line may have
 
 
-def _where(defined: Array, number: Array | float) -> Array:
+def _where(defined: NDArray[np.bool_], number: Array | float) -> Array:
     return np.where(defined, number, np.nan)
 
 
 def _power_branch(x: Array, exponent: float) -> Array:
-    if exponent == round(exponent):
-        return _BRANCHES["reciprocal"](x) if exponent < 0 else np.zeros_like(x)
-    return _BRANCHES["sqrt" if exponent > 0 else "log"](x)
+    whole = exponent == round(exponent)
+    name = ("reciprocal" if exponent < 0 else "") if whole else ("sqrt" if exponent > 0 else "log")
+    with np.errstate(all="ignore"):
+        return _where(np.isfinite(np.power(x, exponent)), _BRANCHES[name](x) if name else 0.0)
 
 
-# The number of the branch at each point, NaN where the function has no value.
+# The number of the branch at each point, NaN where the function has no finite value.
 _BRANCHES: Final[dict[str, Callable[..., Array]]] = {
+    "exp": lambda x: _where(x <= LARGEST, 0.0),
+    "sinh": lambda x: _where(np.abs(x) <= LARGEST, 0.0),
+    "cosh": lambda x: _where(np.abs(x) <= LARGEST, 0.0),
     "log": lambda x: _where(x > 0, 0.0),
     "sqrt": lambda x: _where(x >= 0, 0.0),
     "reciprocal": lambda x: _where(x != 0, np.sign(x)),
@@ -48,6 +54,9 @@ _BRANCHES: Final[dict[str, Callable[..., Array]]] = {
     "atanh": lambda x: _where(np.abs(x) < 1, 0.0),
 }
 _WORDS: Final = {
+    "exp": f"needs inputs up to {LARGEST:g}",
+    "sinh": f"needs inputs from -{LARGEST:g} to {LARGEST:g}",
+    "cosh": f"needs inputs from -{LARGEST:g} to {LARGEST:g}",
     "log": "needs inputs above 0",
     "sqrt": "needs inputs from 0 upwards",
     "reciprocal": "needs inputs that are all above 0, or all below",
@@ -60,7 +69,7 @@ _WORDS: Final = {
 
 
 def is_partial(function: Function) -> bool:
-    """Return whether there are numbers at which `function`, or a step of it, has no value."""
+    """Return whether there are numbers at which `function`, or a step, has no finite value."""
     return bool(_partial(function))
 
 
@@ -134,19 +143,13 @@ def _branches(function: Function, x: Array) -> Array:
 
 
 def _partial(function: Function) -> list[Function]:
-    """Return the functions inside `function` that are not defined everywhere."""
+    """Return the functions inside `function` that are not finite everywhere."""
     if not function.steps:
-        is_total = function.name not in _BRANCHES or _is_whole_power(function)
-        return [] if is_total else [function]
+        return [function] if function.name in _BRANCHES else []
     if is_known(function):
         return []
     inner = [step.function for step in function.steps if isinstance(step, Applied)]
     return [partial for each in inner for partial in _partial(each)]
-
-
-def _is_whole_power(function: Function) -> bool:
-    exponents = function.parameters if function.name == "power" else ()
-    return any(e >= 0 and e == round(e) for e in exponents)
 
 
 def _words(function: Function) -> str:
@@ -154,5 +157,5 @@ def _words(function: Function) -> str:
         return _WORDS[function.name]
     (exponent,) = function.parameters
     if exponent == round(exponent):
-        return _WORDS["reciprocal"]
+        return _WORDS["reciprocal"] if exponent < 0 else "needs inputs whose power is finite"
     return _WORDS["sqrt" if exponent > 0 else "log"]

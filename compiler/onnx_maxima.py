@@ -7,6 +7,7 @@ asking; for what compares more, a pool or a reduction, the user chooses: `Target
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from hec.compiler.onnx_matrices import Indices, element_numbers, select
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_products import convert_global_average_pool, reduced_axes
-from hec.compiler.onnx_tournament import Tournament, reshaped, rounds
+from hec.compiler.onnx_tournament import Tournament, rounds
 from hec.compiler.onnx_values import (
     MAX_ELEMENTS,
     TOO_LARGE,
@@ -97,7 +98,7 @@ def _reduced(
     shape = lines.shape[:-1]
     if keep:
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
-    return reshaped(winners, shape)
+    return replace(winners, shape=shape)
 
 
 def convert_max_pool(builder: GraphBuilder, node: Node) -> list[Value]:

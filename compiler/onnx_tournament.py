@@ -6,7 +6,7 @@ winners meet in the next round, so that k values take log2(k) activations one af
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -98,11 +98,6 @@ class Tournament:
 
     def _scaled(self, x: Encrypted) -> Term:
         return x.position, broadcast_matrix(x.shape, x.shape, self.sign)
-
-
-def reshaped(x: Encrypted, shape: Shape) -> Encrypted:
-    """Return the same elements in another shape."""
-    return replace(x, shape=shape)
 
 
 def _in_front(taps: Indices) -> Indices:

@@ -66,7 +66,7 @@ def _problem(activation: Activation, inputs: Range) -> Problem:
         "of a constant before it"
     )
     return Problem(
-        f"{activation.function} has no value everywhere in [{low:.4g}, {high:.4g}], "
+        f"{activation.function} has no finite value somewhere in [{low:.4g}, {high:.4g}], "
         f"where its inputs {where}",
         ", ".join(f"node '{name}'" for name in activation.origin),
         f"{requirement(activation.function)}; {remedy}",

@@ -86,8 +86,8 @@ def outward(t: Array, function: Function, low: Array, high: Array) -> Array:
     extension = function.extension
     if extension is None:
         return np.abs(t)
-    is_open = np.stack((low > extension.low, high < extension.high))[:, :, None]
-    return np.asarray(np.where(np.where(t < 0, *is_open), np.abs(t), 0.0), np.float64)
+    below, above = (low > extension.low)[:, None], (high < extension.high)[:, None]
+    return np.asarray(np.where(np.where(t < 0, below, above), np.abs(t), 0.0), np.float64)
 
 
 def reach(x: Array, samples: int, margin: float, outside: float = OUTSIDE) -> Array:

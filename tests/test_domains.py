@@ -10,7 +10,7 @@ import pytest
 import hec
 from hec.compiler.calibration import Calibration
 from hec.compiler.domains import KEPT, SEARCH, STEEPEST, extended, is_partial, requirement
-from hec.compiler.errors import CompileError
+from hec.compiler.errors import CompileError, HecWarning
 from hec.compiler.evaluate import evaluate
 from hec.compiler.functions import Applied, Function, Product, Sum, composed
 from hec.compiler.target import Target
@@ -40,6 +40,8 @@ INVERSE_OF_SQUARE = composed(
     (Product(0, 0), Sum((1,), (1.0,), -1.0), Applied(2, Function("reciprocal")))
 )
 
+WIDEST = float(np.finfo(np.float64).max) ** 1e-3  # whose 1000th power is finite
+
 # function, interval seen, the branch's ends as far as they matter, what it needs
 PARTIAL: list[tuple[Function, tuple[float, float], tuple[float, float], str]] = [
     (Function("log"), (0.5, 3.0), (0.0, np.inf), ABOVE),
@@ -61,6 +63,16 @@ PARTIAL: list[tuple[Function, tuple[float, float], tuple[float, float], str]] = 
     (Function("acos"), (-1.0, 1.0), (-1.0, 1.0), UNIT),
     (Function("acosh"), (1.5, 4.0), (1.0, np.inf), "needs inputs from 1 upwards"),
     (Function("atanh"), (-0.5, 0.9), (-1.0, 1.0), "needs inputs above -1 and below 1"),
+    (Function("exp"), (0.0, 200.0), (-np.inf, 700.0), "needs inputs up to 700"),
+    (Function("sinh"), (-1.0, 2.0), (-np.inf, np.inf), "needs inputs from -700 to 700"),
+    (Function("cosh"), (-90.0, 100.0), (-700.0, 700.0), "needs inputs from -700 to 700"),
+    (
+        Function("power", (9.0,)),
+        (-1.0, 1.0),
+        (-np.inf, np.inf),
+        "needs inputs whose power is finite",
+    ),
+    (Function("power", (1e3,)), (0.5, 1.0), (-WIDEST, WIDEST), ""),
     (INVERSE_OF_SQUARE, (-0.5, 0.75), (-1.0, 1.0), SIDES),
     (INVERSE_OF_SQUARE, (1.5, 2.0), (1.0, np.inf), SIDES),
 ]
@@ -80,13 +92,15 @@ OUTSIDE = [
     (Function("acos"), (-1.1, 1.0)),
     (Function("acosh"), (0.9, 2.0)),
     (Function("atanh"), (-1.0, 0.5)),
+    (Function("exp"), (-1.0, 701.0)),
+    (Function("cosh"), (-701.0, 1.0)),
+    (Function("power", (1e3,)), (0.0, 3.0)),
     (INVERSE_OF_SQUARE, (0.5, 2.0)),
     (Function("log"), (1.0, np.inf)),
 ]
 TOTAL = [
-    *(Function(name) for name in ("abs", "sign", "sin", "cos", "atan", "sinh", "cosh", "asinh")),
+    *(Function(name) for name in ("abs", "sign", "sin", "cos", "atan", "asinh")),
     Function("shrink", (0.5, 0.25)),
-    Function("power", (9.0,)),
     Function("relu"),
 ]
 
@@ -201,7 +215,7 @@ def test_samples_outside_of_the_domain_are_refused() -> None:
     log = Activation(0, Function("log"), (1, 2), ("logarithm",))
     seen = Calibration({"x": np.array([[0.5, 1.0], [-0.25, 2.0]])})
     assert refused(graph(X, log), seen) == (
-        "log has no value everywhere in [-0.25, 2], where its inputs lie on the samples\n"
+        "log has no finite value somewhere in [-0.25, 2], where its inputs lie on the samples\n"
         "  --> node 'logarithm'\n"
         "  help: log needs inputs above 0; calibrate on samples for which the network itself gives "
         "numbers, or put Clip or Add of a constant before it"
@@ -211,7 +225,7 @@ def test_samples_outside_of_the_domain_are_refused() -> None:
 def test_a_worst_case_outside_of_the_domain_is_refused() -> None:
     before = graph(X, Activation(0, Function("reciprocal"), (1, 2), ("inverse", "inverse2")))
     assert refused(before, Calibration(None, (-1.0, 3.0))) == (
-        "reciprocal has no value everywhere in [-1, 3], where its inputs may lie, as far as "
+        "reciprocal has no finite value somewhere in [-1, 3], where its inputs may lie, as far as "
         "interval arithmetic tells\n"
         "  --> node 'inverse', node 'inverse2'\n"
         "  help: reciprocal needs inputs that are all above 0, or all below; pass --calibration, "
@@ -252,6 +266,19 @@ def test_only_functions_that_need_it_are_continued_and_once() -> None:
     (old,), (new,) = meaning(before, SAMPLES), meaning(after, SAMPLES)
     np.testing.assert_array_equal(old, new)
     assert extend_functions(after, Target(), seen) is after
+
+
+def test_a_worst_case_that_overflows_is_refused_and_does_no_harm() -> None:
+    model = network([node("Mul", "x,w", "h"), node("Exp", "h")], {"x": (1, 3)}, {"w": 1e3})
+    with pytest.warns(HecWarning), pytest.raises(CompileError) as caught:
+        hec.compile(model)
+    assert str(caught.value) == (
+        "exp has no finite value somewhere in [-1000, 1000], where its inputs may lie, as far as "
+        "interval arithmetic tells\n"
+        "  --> node 'Exp_y'\n"
+        "  help: exp needs inputs up to 700; pass --calibration, which shows where its inputs "
+        "really lie, or narrow --input-range"
+    )
 
 
 # fits

@@ -258,6 +258,12 @@ NODE_PROBLEMS: dict[str, tuple[Callable[[], ModelProto], str, str, str]] = {
         " of shape (2, 3)",
         "use bases above 0",
     ),
+    "slope that is no number": (
+        lambda: _one("LeakyRelu", "x", alpha=float("nan")),
+        "an attribute of LeakyRelu is NaN or infinite",
+        " of shape (2, 3)",
+        DIVERGED,
+    ),
     "shrink outwards": (
         lambda: _one("Shrink", "x", lambd=-0.5),
         "Shrink with lambd -0.5 is not supported",
