@@ -1,10 +1,10 @@
 """Where functions have finite values, and how they continue where they have none.
 
 A logarithm has no values below zero, 1/x is two functions with a pole between them, and beyond 709
-an exponential is more than a number of the machine holds. The branch
-that a network uses is the one on which its inputs are seen; half way from there to the branch's end
-a function is replaced by a straight line. So whatever fits it, wherever, meets finite values only,
-and encrypted inputs that stray across the end give a result that is wrong by a finite amount.
+an exponential is more than the machine's numbers hold. The branch that a network uses is the one on
+which its inputs are seen; half way from there to the branch's end a function is replaced by a
+straight line. So whatever fits it, wherever, meets finite values only, and encrypted inputs that
+stray across the end give a result that is wrong by a finite amount.
 """
 
 from __future__ import annotations
@@ -79,9 +79,14 @@ def requirement(function: Function) -> str:
 
 
 def extended(function: Function, low: float, high: float) -> Function | None:
-    """Return `function` continued beyond the branch that holds [low, high]; None if none does."""
+    """Return `function` continued beyond the branch that holds [low, high]; None if none does.
+
+    What has a name of its own is taken by its name: it is finite where its steps overflow.
+    """
     if function.extension is not None or not is_partial(function):
         return function
+    if is_known(function):
+        return replace(function, steps=())
     if not np.isfinite([low, high]).all():
         return None
     width = (high - low) or abs(low) or 1.0
@@ -146,8 +151,6 @@ def _partial(function: Function) -> list[Function]:
     """Return the functions inside `function` that are not finite everywhere."""
     if not function.steps:
         return [function] if function.name in _BRANCHES else []
-    if is_known(function):
-        return []
     inner = [step.function for step in function.steps if isinstance(step, Applied)]
     return [partial for each in inner for partial in _partial(each)]
 

@@ -168,17 +168,14 @@ def test_a_constant_input_has_a_branch() -> None:
         assert whole is not None and whole(np.array([value]))[0] == np.sqrt(value)
 
 
-def test_a_composition_that_is_known_by_name_is_defined_everywhere() -> None:
-    steps = (
-        Sum((0,), (-1.0,), 0.0),
-        Applied(1, Function("exp")),
-        Sum((2,), (1.0,), 1.0),
-        Applied(3, Function("reciprocal")),
-        Product(0, 4),
-    )
-    function = composed(steps)
-    assert str(function) == "silu" and not is_partial(function)
-    np.testing.assert_allclose(function(np.array([-1e4, 1e4])), [0.0, 1e4])
+def test_a_composition_with_a_name_is_taken_by_its_name() -> None:
+    exponential = Applied(0, Function("exp"))
+    logarithm = composed((exponential, Sum((1,), (1.0,), 1.0), Applied(2, Function("log"))))
+    assert str(logarithm) == "softplus" and is_partial(logarithm)
+    assert np.isinf(logarithm(np.array([800.0])))
+    whole = extended(logarithm, -1.0, 1e4)
+    assert whole == Function("softplus") and not is_partial(whole)
+    np.testing.assert_allclose(whole(np.array([-1e4, 1e4])), [0.0, 1e4])
 
 
 def test_the_sign_may_be_scaled_and_a_continued_function_not() -> None:
