@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from onnx import ModelProto
 import hec
 from cli_runner import hec as run_hec
 from hec.compiler.calibration import Calibration
+from hec.compiler.check import CheckData, check
+from hec.compiler.clear_model import ClearModel
 from hec.compiler.errors import HecWarning
 from hec.compiler.evaluate import evaluate
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_tournament import rounds
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, TensorGraph, inputs, size
+from hec.compiler.tensor_ir import Activation, Bootstrap, TensorGraph, inputs, size
 from hec.passes import REFRESHING_PASSES, run_tensor_passes
 from hec.runtime.client import Client
 from hec.runtime.server import Server
@@ -263,6 +266,10 @@ def test_the_command_line_takes_the_choice(tmp_path: Path) -> None:
 # under encryption
 
 
+def flat(images: NDArray[np.floating]) -> NDArray[np.float64]:
+    return images.reshape(len(images), -1).astype(np.float64)
+
+
 def rms_error(found: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)))
 
@@ -290,6 +297,39 @@ def test_bootstraps_compare_too() -> None:
     (output,) = after.outputs
     found = evaluate(after, test)[output.operand] * output.factor
     assert 0.001 < rms_error(found, exact) < 0.04
+
+
+def test_a_real_network_keeps_its_classes_when_bootstraps_compare(
+    models: Path, mnist_calibration: NDArray[np.float32], mnist_test: NDArray[np.float32]
+) -> None:
+    graph = import_onnx(models / "cntk-mnist-op8.onnx", APPROXIMATE).graph
+    given = Calibration({"Input3": flat(mnist_calibration[:64])}, margin=1.1)
+    after = run_tensor_passes(graph, Target(degree=31), given, REFRESHING_PASSES)
+    bootstraps = [x for x in after.operations if isinstance(x, Bootstrap)]
+    assert len(bootstraps) == 8  # two ReLUs, two rounds of 2x2, four of 3x3
+    model = onnx.load(models / "cntk-mnist-op8.onnx")
+    exact = np.stack([oracle(model, {"Input3": x[None]})[0][0] for x in mnist_test])
+    (output,) = after.outputs
+    found = evaluate(after, {"Input3": flat(mnist_test)})[output.operand] * output.factor
+    np.testing.assert_array_equal(found.argmax(axis=1), exact.argmax(axis=1))
+    assert 0.001 < rms_error(found, exact) < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "agreement"), [(APPROXIMATE, 1.0), (AVERAGE, 0.95)])
+@pytest.mark.filterwarnings("ignore:averages in place of MaxPool")
+def test_a_real_network_in_the_simulator(
+    target: Target,
+    agreement: float,
+    models: Path,
+    mnist_calibration: NDArray[np.float32],
+    mnist_test: NDArray[np.float32],
+) -> None:
+    target = replace(target, backend="openfhe")
+    plan = hec.compile(models / "cntk-mnist-op8.onnx", mnist_calibration, target)
+    model = ClearModel.of_plan(plan)
+    found = check(plan, model, CheckData(mnist_test))
+    assert found.passed and (found.outputs[0].agreement or 0.0) >= agreement
 
 
 @pytest.mark.encrypted
