@@ -18,11 +18,11 @@ from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_sh
 
 _FOLDABLE = """
 Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant
-ConstantOfShape CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
+ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
 Flatten Floor Gather Gemm Greater GreaterOrEqual Identity LeakyRelu Less
 LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow
 QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
-Round ScatterND Shape Sigmoid Sign Size Slice Softmax SpaceToDepth Split Sqrt
+Round ScatterND Shape Sigmoid Sign Sin Size Slice Softmax SpaceToDepth Split Sqrt
 Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
 """
 FOLDABLE = frozenset(_FOLDABLE.split())

@@ -18,6 +18,7 @@ from hec.compiler import (
     onnx_activations,
     onnx_elementwise,
     onnx_epilogue,
+    onnx_maxima,
     onnx_movement,
     onnx_products,
     onnx_windows,
@@ -47,16 +48,22 @@ _CONVERTERS: dict[str, Converter] = {
     "Dropout": onnx_epilogue.convert_identity,
     "Gemm": onnx_products.convert_gemm,
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
+    "GlobalMaxPool": onnx_maxima.convert_global_max_pool,
     "Identity": onnx_epilogue.convert_identity,
     "LogSoftmax": onnx_epilogue.convert_softmax,
     "MatMul": onnx_products.convert_matmul,
+    "Max": onnx_maxima.convert_extremum,
+    "MaxPool": onnx_maxima.convert_max_pool,
     "Mean": onnx_elementwise.convert_mean,
+    "Min": onnx_maxima.convert_extremum,
     "Mul": onnx_elementwise.convert_mul,
     "Neg": onnx_elementwise.convert_neg,
     "Pad": onnx_movement.convert_pad,
     "Pow": onnx_elementwise.convert_pow,
     "PRelu": onnx_activations.convert_prelu,
+    "ReduceMax": onnx_maxima.convert_reduction,
     "ReduceMean": onnx_products.convert_reduction,
+    "ReduceMin": onnx_maxima.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
     "Sigmoid": onnx_epilogue.convert_sigmoid,
     "Softmax": onnx_epilogue.convert_softmax,
@@ -94,7 +101,7 @@ class _Importer:
 
     def __init__(self, model: LoadedModel, target: Target) -> None:
         self._model = model
-        self._builder = GraphBuilder()
+        self._builder = GraphBuilder(target.maxpool)
         self._values: dict[str, Value] = dict(model.constants)
         self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes)
         self._failures: list[tuple[NodeProto, NodeError]] = []

@@ -158,7 +158,7 @@ def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value
 def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
-    axes = _axes(node, len(x.shape))
+    axes = reduced_axes(node, len(x.shape))
     return [_reduce(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
 
 
@@ -168,7 +168,8 @@ def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value
     return [_reduce(builder, node, x, tuple(range(2, len(x.shape))), True)]
 
 
-def _axes(node: Node, rank: int) -> tuple[int, ...]:
+def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
+    """Return the axes, in order, that a reduction has as its input or as its attribute."""
     given = node.constant(1)
     axes = node.integers("axes", ()) if given is None else tuple(int(a) for a in given.reshape(-1))
     if not axes and not node.integer("noop_with_empty_axes", 0):

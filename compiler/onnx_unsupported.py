@@ -14,20 +14,16 @@ KEEP_SHAPE = frozenset(_NORMALIZATIONS.split())
 _REWRITES = (
     (
         "use AveragePool, or a Conv with stride; both are one matrix for hec",
-        "MaxPool GlobalMaxPool LpPool GlobalLpPool MaxRoiPool MaxUnpool",
+        "LpPool GlobalLpPool MaxRoiPool MaxUnpool",
     ),
     (
         "export with BatchNormalization; hec folds it into the layer before",
         _NORMALIZATIONS,
     ),
     (
-        "use Relu, LeakyRelu, Clip, Sigmoid, Tanh, Gelu, x * Sigmoid(x), or a polynomial",
-        "Abs Cos Log Reciprocal Sign Sin Sqrt",
-    ),
-    (
         "encrypted numbers cannot be compared; do this on the client after decryption",
-        "ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual Max Min "
-        "NonMaxSuppression NonZero ReduceMax ReduceMin Round TopK",
+        "ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual "
+        "NonMaxSuppression NonZero Round TopK",
     ),
     (
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",

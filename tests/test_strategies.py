@@ -58,6 +58,13 @@ def test_a_shallow_network_is_leveled_on_tenseal() -> None:
     assert found.reason.startswith("a leveled program of ")
 
 
+def test_a_network_that_is_one_matrix_refreshes_nothing() -> None:
+    for backend in ("auto", "openfhe"):
+        found = of_squares(0, Target(backend=backend)).best()  # type: ignore[arg-type]
+        assert found.way == "a leveled program of 0 levels"
+        assert Bootstrap not in kinds(found)
+
+
 def test_the_backend_that_is_asked_for_is_taken() -> None:
     for backend, limit in (("tenseal", 1), ("openfhe", 0)):
         found = of_squares(2, Target(backend=backend)).best()  # type: ignore[arg-type]
