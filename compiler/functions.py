@@ -69,6 +69,10 @@ _VALUES: dict[str, Callable[..., Array]] = {
     "softsign": lambda x: x / (1.0 + np.abs(x)),
     "erf": special.erf,
     "exp": np.exp,
+    "abs": np.abs,
+    "sqrt": np.sqrt,
+    "log": np.log,
+    "power": np.power,
 }
 
 

@@ -17,18 +17,27 @@ from onnx.reference import ReferenceEvaluator
 from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_shape
 
 _FOLDABLE = """
-Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant
-ConstantOfShape CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
-Flatten Floor Gather Gemm Greater GreaterOrEqual Identity LeakyRelu Less
-LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow
-QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
-Round ScatterND Shape Sigmoid Sign Size Slice Softmax SpaceToDepth Split Sqrt
-Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
+Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitShift
+BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip
+Compress Concat Constant ConstantOfShape Cos Cosh CumProd CumSum DFT DepthToSpace DequantizeLinear
+Det Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather Gelu
+Gemm GlobalMaxPool Greater GreaterOrEqual GroupNormalization HammingWindow HannWindow HardSigmoid
+HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less
+LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max Mean MeanVarianceNormalization
+MelWeightMatrix Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QuantizeLinear
+RMSNormalization Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape ReverseSequence
+RotaryEmbedding Round Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign
+SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu
+Unique Unsqueeze Where Xor
 """
 FOLDABLE = frozenset(_FOLDABLE.split())
-_NEVER_GROWS = frozenset({"Compress", "NonZero"})  # inference cannot know the size of the result
-_SLOW = frozenset({"Erf", "ScatterND"})  # their reference implementations loop in Python
+# Inference cannot know the size of their results.
+_NEVER_GROWS = frozenset({"Compress", "NonZero", "Unique"})
+_SLOW = frozenset({"Erf", "Gelu", "TopK", "Unique"})  # they loop in Python, or sort
 _SLOW_LIMIT = 2**20  # elements
+_CUBIC = frozenset({"Gemm", "MatMul", "MatMulInteger"})
+_CUBIC_LIMIT = 2**34  # products: a second, or some with integers
 _SMALL = 4096  # elements; larger constants never hold a shape, so inference need not see them
 
 
@@ -46,6 +55,7 @@ def run_node(
         raise NodeError(f"{node.op_type} of more than {_SLOW_LIMIT:,} elements is not supported")
     model = _single_node_model(node, opset, inputs)
     _check_result_size(model, node, limit)
+    _check_work(node, inputs)
     feeds = {f"i{k}": array for k, array in enumerate(inputs) if array is not None}
     try:
         with np.errstate(all="ignore"):
@@ -93,6 +103,16 @@ def _check_result_size(model: ModelProto, node: NodeProto, limit: int) -> None:
         if not known or not all(dim.HasField("dim_value") for dim in dims):
             raise NodeError(f"the size of the result of {node.op_type} is not known in advance")
         check_shape((max(dim.dim_value, 1) for dim in dims), limit)
+
+
+def _check_work(node: NodeProto, inputs: Sequence[Constant | None]) -> None:
+    if node.op_type not in _CUBIC:
+        return
+    left, right = (1 if array is None else array.size for array in inputs[:2])
+    shapes = [array.shape for array in inputs[:2] if array is not None]
+    rows = max(left, right) * min(max(shape, default=1) for shape in shapes)
+    if rows > _CUBIC_LIMIT:
+        raise NodeError(f"{node.op_type} of shapes {shapes[0]} and {shapes[1]} takes too long")
 
 
 def _inferred(model: ModelProto, node: NodeProto) -> ModelProto:

@@ -24,6 +24,7 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Array, Shape
 
 Number = TypeVar("Number", np.integer, np.float64)
+_MEANS = ("GlobalAveragePool", "ReduceMean")
 _TWO_ENCRYPTED = "replace attention or bilinear layers, or multiply elementwise with Mul"
 
 
@@ -136,20 +137,21 @@ def broadcast_matrix(source: Shape, shape: Shape, weights: Array | float = 1.0) 
 def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn BatchNormalization with its stored statistics into a scaling per channel."""
     x = node.encrypted(0)
-    if node.integer("training_mode", 0) or not node.integer("spatial", 1):
+    if node.integer("training_mode", 0):
         raise NodeError(
-            "BatchNormalization in training mode or per pixel is not supported",
+            "BatchNormalization in training mode is not supported",
             "export the network in inference mode, model.eval() in PyTorch",
         )
-    channels = x.shape[1] if len(x.shape) > 1 else 1
+    per_pixel = node.opset < 9 and not node.integer("spatial", 1)
+    normalized = x.shape[1:] if per_pixel else x.shape[1:2] or (1,)
     statistics = [node.weights(k) for k in range(1, 5)]
     for values in statistics:
-        if values.shape != (channels,):
+        if values.shape != normalized:
             raise NodeError(f"statistics of shape {values.shape} do not fit {x.shape}")
     scale, shift, mean, variance = statistics
     with np.errstate(all="ignore"):  # the builder reports what is not finite
         factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
-    view = (-1,) + (1,) * (len(x.shape) - 2)
+    view = normalized + (1,) * (len(x.shape) - 1 - len(normalized))
     matrix = broadcast_matrix(x.shape, x.shape, factor.reshape(view))
     bias = (shift - mean * factor).reshape(view)
     return [builder.linear([(x.position, matrix)], bias, x.shape, node.origin)]
@@ -158,31 +160,33 @@ def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value
 def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
-    axes = _axes(node, len(x.shape))
-    return [_reduce(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
+    axes, keep = reduced_axes(node, len(x.shape))
+    return [reduce_axes(builder, node, x, axes, keep)]
 
 
 def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn GlobalAveragePool into the mean over the spatial axes."""
     x = node.encrypted(0)
-    return [_reduce(builder, node, x, tuple(range(2, len(x.shape))), True)]
+    return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True)]
 
 
-def _axes(node: Node, rank: int) -> tuple[int, ...]:
-    given = node.constant(1)
+def reduced_axes(node: Node, rank: int) -> tuple[tuple[int, ...], bool]:
+    """Return the axes over which a reduction goes, and whether they stay, with size 1."""
+    given, keep = node.constant(1), bool(node.integer("keepdims", 1))
     axes = node.integers("axes", ()) if given is None else tuple(int(a) for a in given.reshape(-1))
     if not axes and not node.integer("noop_with_empty_axes", 0):
-        return tuple(range(rank))
-    return tuple(sorted({check_axis(axis, rank) for axis in axes}))
+        return tuple(range(rank)), keep
+    return tuple(sorted({check_axis(axis, rank) for axis in axes})), keep
 
 
-def _reduce(
+def reduce_axes(
     builder: GraphBuilder, node: Node, x: Encrypted, axes: tuple[int, ...], keep: bool
 ) -> Encrypted:
+    """Return the sum along `axes`, for operators of means the mean."""
     kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
     count = prod(x.shape[axis] for axis in axes)
     columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
-    weight = 1.0 if node.operator == "ReduceSum" else 1.0 / count
+    weight = 1.0 / count if node.operator in _MEANS else 1.0
     sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
     shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
     matrix = gather(columns, weight, prod(x.shape))

@@ -1,0 +1,496 @@
+"""Linear operators beyond layers and movements, and norms, in every form, against onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto
+
+from hec.compiler.errors import CompileError
+from hec.compiler.tensor_ir import Activation, Linear, Multiply
+from onnx_oracle import Case, assert_same_as_onnxruntime, import_graph, network, node, random
+
+AGAIN = "export the model again, and check it with onnx.checker.check_model"
+LARGE = "use a smaller network, or smaller inputs"
+CONSTANT = "make this input a constant of the model"
+IMAGE = {"x": (1, 2, 4, 5)}
+MATRIX = {"x": (3, 4)}
+GRID = random(1, 3, 4, 2)
+UPDATED = {"x": (3, 4), "u": (2, 2)}
+POINTS = [[0, 0], [1, 3]]
+
+REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp")
+
+CASES: dict[str, tuple[Any, ...]] = {
+    "conv transpose": (
+        node("ConvTranspose", "x,w,b", strides=[2, 2], output_padding=[1, 1], pads=[1, 0, 1, 2]),
+        IMAGE,
+        {"w": random(2, 3, 3, 3), "b": random(3)},
+    ),
+    "col2im": (
+        node("Col2Im", "x,s,b", strides=[2, 1], pads=[1, 0, 1, 1], dilations=[1, 2]),
+        {"x": (2, 12, 8)},
+        {"s": [4, 5], "b": [3, 2]},
+        18,
+    ),
+    "col2im 1-d": (node("Col2Im", "x,s,b"), {"x": (1, 4, 3)}, {"s": [4], "b": [2]}, 18),
+    "resize": (node("Resize", "x,,s"), IMAGE, {"s": np.float32([1, 1, 2, 1.5])}),
+    "upsample": (node("Upsample", "x,s"), IMAGE, {"s": np.float32([1, 1, 2, 3])}, 9),
+    "cumsum": (node("CumSum", "x,a"), IMAGE, {"a": np.int64(2)}),
+    "cumsum first axis": (node("CumSum", "x,a"), MATRIX, {"a": np.int64(0)}, 11),
+    "cumsum exclusive": (node("CumSum", "x,a", exclusive=1), IMAGE, {"a": np.int64(-2)}),
+    "cumsum reverse": (node("CumSum", "x,a", reverse=1), IMAGE, {"a": np.int64(-1)}),
+    "cumsum both": (node("CumSum", "x,a", exclusive=1, reverse=1), IMAGE, {"a": np.int64(1)}),
+    "dft": (node("DFT", "x"), {"x": (2, 7, 3, 1)}),
+    "dft short": (node("DFT", "x,l", axis=1), {"x": (2, 7, 3, 1)}, {"l": np.int64(5)}),
+    "dft long": (node("DFT", "x,l", axis=2), {"x": (2, 7, 3, 2)}, {"l": np.int64(8)}),
+    "dft inverse": (node("DFT", "x", axis=1, inverse=1), {"x": (2, 7, 3, 2)}),
+    "dft one side": (node("DFT", "x", onesided=1), {"x": (2, 8, 1)}, {}, 20),
+    "dft one side axis": (
+        node("DFT", "x,,a", onesided=1),
+        {"x": (2, 7, 3, 1)},
+        {"a": np.int64(1)},
+        20,
+    ),
+    "dft inverse axis": (
+        node("DFT", "x,,a", inverse=1),
+        {"x": (2, 7, 3, 2)},
+        {"a": np.int64(0)},
+        20,
+    ),
+    "einsum": (node("Einsum", "x,w", equation="bcij, jk -> bcik"), IMAGE, {"w": random(5, 3)}),
+    "einsum constant first": (
+        node("Einsum", "w,x", equation="ki,bcij->bckj"),
+        IMAGE,
+        {"w": random(3, 4)},
+    ),
+    "einsum implicit": (node("Einsum", "x,w", equation="ba,bc"), MATRIX, {"w": random(3, 2)}),
+    "einsum diagonal": (node("Einsum", "x", equation="...ii->...i"), {"x": (2, 3, 3)}),
+    "einsum trace": (node("Einsum", "x", equation="ii"), {"x": (3, 3)}),
+    "einsum transposed": (node("Einsum", "x", equation="ij->ji"), MATRIX),
+    "einsum sum": (node("Einsum", "x", equation="ij->"), MATRIX),
+    "einsum outer": (node("Einsum", "x,w", equation="i,j->ij"), {"x": (3,)}, {"w": random(4)}),
+    "einsum constants": (
+        node("Einsum", "u,x,v", equation="ki,ij,jk->k"),
+        MATRIX,
+        {"u": random(2, 3), "v": random(4, 2)},
+    ),
+    "einsum constant alone": (
+        node("Einsum", "x,w", equation="ij,kl->ij"),
+        MATRIX,
+        {"w": random(2, 3)},
+    ),
+    "einsum broadcast": (
+        node("Einsum", "x,w", equation="...ij,...jk->...ik"),
+        {"x": (2, 1, 3, 4)},
+        {"w": random(2, 5, 4, 2)},
+    ),
+    "einsum two": (
+        node("Einsum", "a,b", equation="bhid,bhjd->bhij"),
+        {"a": (1, 2, 3, 4), "b": (1, 2, 5, 4)},
+    ),
+    "einsum two and constant": (
+        node("Einsum", "a,w,b", equation="ij,k,ik->j"),
+        {"a": (3, 4), "b": (3, 2)},
+        {"w": random(2)},
+    ),
+    "einsum three": (
+        node("Einsum", "a,b,c", equation="ij,jk,ki->i"),
+        {"a": (2, 3), "b": (3, 2), "c": (2, 2)},
+    ),
+    "einsum square": (node("Einsum", "x,x", equation="ij,ij->i"), MATRIX),
+    "grid sample": (node("GridSample", "x,g"), IMAGE, {"g": GRID}),
+    "grid sample 3-d": (
+        node("GridSample", "x,g", mode="linear"),
+        {"x": (2, 2, 3, 4, 2)},
+        {"g": random(2, 2, 3, 1, 3)},
+        20,
+    ),
+    **{
+        f"grid sample {mode} {padding} {corners}": (
+            node("GridSample", "x,g", mode=mode, padding_mode=padding, align_corners=corners),
+            IMAGE,
+            {"g": GRID},
+        )
+        for mode in ("bilinear", "bicubic", "nearest")
+        for padding in ("zeros", "border", "reflection")
+        for corners in (0, 1)
+    },
+    "gather elements": (
+        node("GatherElements", "x,i", axis=1),
+        MATRIX,
+        {"i": [[0, -1, 2, 3, 1], [1, 1, 0, 0, 2]]},
+    ),
+    "gather elements first axis": (node("GatherElements", "x,i"), MATRIX, {"i": [[2, 0], [1, -3]]}),
+    "gather nd": (node("GatherND", "x,i"), IMAGE, {"i": [[0, 1], [-1, 0]]}, 11),
+    "gather nd batch": (
+        node("GatherND", "x,i", batch_dims=1),
+        {"x": (2, 3, 4)},
+        {"i": [[[1], [0]], [[2], [-1]]]},
+    ),
+    "gather nd whole": (node("GatherND", "x,i"), MATRIX, {"i": [[2, 3], [0, 1], [-3, -4]]}),
+    "scatter": (node("Scatter", "x,i,u", axis=1), UPDATED, {"i": [[0, -1], [1, 3]]}, 9),
+    "scatter elements": (node("ScatterElements", "x,i,u"), UPDATED, {"i": [[0, 2], [1, -3]]}),
+    "scatter elements constant updates": (
+        node("ScatterElements", "x,i,u", axis=-1),
+        MATRIX,
+        {"i": [[0, -1], [1, 3]], "u": random(2, 2)},
+    ),
+    "scatter elements constant data": (
+        node("ScatterElements", "w,i,u", axis=1),
+        {"u": (2, 2)},
+        {"i": [[0, -1], [1, 3]], "w": random(3, 4)},
+    ),
+    "scatter elements add": (
+        node("ScatterElements", "x,i,u", axis=1, reduction="add"),
+        UPDATED,
+        {"i": POINTS},
+        18,
+    ),
+    "scatter elements add constant": (
+        node("ScatterElements", "x,i,u", axis=1, reduction="add"),
+        MATRIX,
+        {"i": POINTS, "u": random(2, 2)},
+        18,
+    ),
+    "scatter elements mul": (
+        node("ScatterElements", "x,i,u", axis=1, reduction="mul"),
+        MATRIX,
+        {"i": POINTS, "u": random(2, 2)},
+        18,
+    ),
+    "scatter nd": (node("ScatterND", "x,i,u"), {"x": (3, 4), "u": (2, 4)}, {"i": [[2], [0]]}),
+    "scatter nd points": (node("ScatterND", "x,i,u"), {"x": (3, 4), "u": (2,)}, {"i": POINTS}),
+    "scatter nd add": (
+        node("ScatterND", "w,i,u", reduction="add"),
+        {"u": (3, 4)},
+        {"i": [[0], [0], [2]], "w": random(3, 4)},
+        18,
+    ),
+    "reverse sequence": (
+        node("ReverseSequence", "x,l", time_axis=0, batch_axis=1),
+        {"x": (4, 3, 2)},
+        {"l": [2, 4, 1]},
+    ),
+    "reverse sequence batch first": (
+        node("ReverseSequence", "x,l", time_axis=1, batch_axis=0),
+        {"x": (3, 4, 2)},
+        {"l": [2, 4, 1]},
+    ),
+    "center crop pad": (node("CenterCropPad", "x,s"), {"x": (5, 4)}, {"s": [2, 7]}, 18),
+    "center crop pad axes": (
+        node("CenterCropPad", "x,s", axes=[1, -1]),
+        {"x": (2, 6, 3)},
+        {"s": [3, 6]},
+        18,
+    ),
+    "compress": (
+        node("Compress", "x,c"),
+        MATRIX,
+        {"c": np.array([False, True, False, False, True])},
+    ),
+    "compress axis": (
+        node("Compress", "x,c", axis=1),
+        MATRIX,
+        {"c": np.array([True, False, True])},
+    ),
+    **{
+        f"{operator} {opset}": case
+        for operator in REDUCTIONS
+        for opset, case in {
+            11: (node(operator, "x", axes=[1, -1], keepdims=0), IMAGE, {}, 11),
+            13: (node(operator, "x"), IMAGE, {}, 13),
+            18: (node(operator, "x,a"), IMAGE, {"a": [2]}, 18),
+        }.items()
+    },
+    **{
+        f"lp pool {power}": (
+            node("LpPool", "x", kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 0, 1], p=power),
+            IMAGE,
+        )
+        for power in (1, 2, 3, 4)
+    },
+    "lp pool ceil": (
+        node("LpPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+        IMAGE,
+        {},
+        18,
+    ),
+    "lp pool same": (
+        node("LpPool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+        IMAGE,
+    ),
+    "global lp pool": (node("GlobalLpPool", "x"), IMAGE),
+    "global lp pool 1": (node("GlobalLpPool", "x", p=1), IMAGE),
+    "global lp pool 3": (node("GlobalLpPool", "x", p=3), {"x": (2, 3, 5)}),
+    "batch norm per pixel": (
+        node("BatchNormalization", "x,s,h,m,v", spatial=0),
+        IMAGE,
+        {name: abs(random(2, 4, 5, seed=k)) + 0.1 for k, name in enumerate("shmv")},
+        7,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operator_means_what_onnxruntime_computes(name: str) -> None:
+    assert_same_as_onnxruntime(Case(*CASES[name]).model())
+
+
+def test_the_log_of_a_sum() -> None:
+    nodes = [node("Exp", "x", "e"), node("ReduceLogSum", "e", axes=[1], keepdims=0)]
+    graph = assert_same_as_onnxruntime(network(nodes, IMAGE))
+    assert [type(operation) for operation in graph.operations[1:]] == [
+        Activation,
+        Linear,
+        Activation,
+    ]
+
+
+def test_a_norm_is_an_exact_square_a_sum_and_a_root() -> None:
+    graph = import_graph(network([node("ReduceL2", "x", axes=[1])], MATRIX))
+    square, total, root = graph.operations[1:]
+    assert isinstance(square, Multiply)
+    assert isinstance(total, Linear)
+    assert isinstance(root, Activation)
+    assert (square.left, square.right, root.function.name) == (0, 0, "sqrt")
+
+
+def test_products_of_four_take_two_levels() -> None:
+    einsum = node("Einsum", "a,b,c,d", equation="i,i,i,i->i")
+    graph = assert_same_as_onnxruntime(network([einsum], dict.fromkeys("abcd", (3,))))
+    products = [op for op in graph.operations if isinstance(op, Multiply)]
+    assert [(p.left, p.right) for p in products] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_a_transform_has_exact_zeros() -> None:
+    graph = import_graph(network([node("DFT", "x")], {"x": (1, 4, 1)}))
+    (matrix,) = graph.operations[1].matrices
+    np.testing.assert_array_equal(matrix.toarray()[2:4], [[1, 0, -1, 0], [0, -1, 0, 1]])
+
+
+def test_large_tensors_take_seconds() -> None:
+    shape = (1, 16, 128, 128)
+    numbers = np.arange(prod(shape)).reshape(shape) % 128
+    nodes = [
+        node("GatherElements", "x,i", "g", axis=3),
+        node("ScatterElements", "g,i,x", "s", axis=2, reduction="add"),
+        node("CumSum", "s,a", "c"),
+        node("Einsum", "c,w", "y", equation="bcij,ck->bkij"),
+    ]
+    constants = {"i": numbers[:, ::-1], "a": np.int64(1), "w": random(16, 8)}
+    started = os.times().user
+    import_graph(network(nodes, {"x": shape}, constants))
+    assert os.times().user - started < 4  # 1 s measured; the system's share varies
+
+
+def _one(operator: str, reads: str, constants: Any = None, **attributes: Any) -> ModelProto:
+    return network([node(operator, reads, **attributes)], MATRIX, constants, opset=18)
+
+
+def _on_image(operator: str, reads: str, constants: Any = None, **attributes: Any) -> ModelProto:
+    return network([node(operator, reads, **attributes)], IMAGE, constants, opset=20)
+
+
+PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
+    # name: model, message, help
+    "equation": (
+        _one("Einsum", "x,w", {"w": random(3, 2)}, equation="ij,jk->ik"),
+        "the equation 'ij,jk->ik' does not fit operands of shapes (3, 4), (3, 2)",
+        AGAIN,
+    ),
+    "equation of digits": (
+        _one("Einsum", "x", equation="i1->i"),
+        "the equation 'i1->i' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "equation too short": (
+        _one("Einsum", "x", equation="i->i"),
+        "the equation 'i->i' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "equation too long": (
+        _one("Einsum", "x", equation="...ijk->i"),
+        "the equation '...ijk->i' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "label twice": (
+        _one("Einsum", "x", equation="ij->ii"),
+        "the equation 'ij->ii' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "label from nowhere": (
+        _one("Einsum", "x", equation="ij->k"),
+        "the equation 'ij->k' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "operands": (
+        _one("Einsum", "x", equation="ij,jk->ik"),
+        "the equation 'ij,jk->ik' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
+    "products of constants": (
+        network(
+            [node("Einsum", "x,u,v,w", equation="i,ab,bc,cd->i")],
+            {"x": (2,)},
+            {name: np.zeros((512, 512), np.float32) for name in "uvw"},
+        ),
+        "its constants need 68,719,476,736 products; the limit is 17,179,869,184",
+        LARGE,
+    ),
+    "products of encrypted": (
+        network([node("Einsum", "a,b", equation="ij,kl->")], {"a": (100, 100), "b": (100, 100)}),
+        "the result of shape (100, 100, 100, 100) has 100,000,000 elements; "
+        "the limit is 16,777,216",
+        LARGE,
+    ),
+    "einsum matrix": (
+        network(
+            [node("Einsum", "x,w", equation="i,ij->j")],
+            {"x": (20000,)},
+            {"w": np.zeros((1, 20000), np.float32)},
+        ),
+        "its matrix would hold 400,000,000 weights; the limit is 268,435,456",
+        LARGE,
+    ),
+    "cumsum memory": (
+        network([node("CumSum", "x,a")], {"x": (30000,)}, {"a": np.int64(0)}),
+        "its matrix would hold 450,015,000 weights; the limit is 268,435,456",
+        LARGE,
+    ),
+    "cumsum axis": (
+        _one("CumSum", "x,a", {"a": np.int64(2)}),
+        "axis 2 does not exist in a tensor of rank 2",
+        AGAIN,
+    ),
+    "dft of numbers": (
+        _one("DFT", "x"),
+        "DFT along axis 1 of a tensor of shape (3, 4) is not possible",
+        AGAIN,
+    ),
+    "dft of nothing": (
+        network([node("DFT", "x,l")], {"x": (1, 4, 1)}, {"l": np.int64(0)}),
+        "DFT of length 0 is not possible",
+        AGAIN,
+    ),
+    "dft memory": (
+        network([node("DFT", "x,l")], {"x": (1, 4096, 1)}, {"l": np.int64(100000)}),
+        "its matrix would hold 819,200,000 weights; the limit is 268,435,456",
+        LARGE,
+    ),
+    "grid": (
+        _on_image("GridSample", "x,g", {"g": random(1, 3, 4, 3)}),
+        "GridSample of a tensor of shape (1, 2, 4, 5) does not fit a grid of shape (1, 3, 4, 3)",
+        AGAIN,
+    ),
+    "grid mode": (
+        _on_image("GridSample", "x,g", {"g": GRID}, mode="area"),
+        "GridSample in mode 'area', 'zeros' does not exist in ONNX",
+        AGAIN,
+    ),
+    "grid encrypted": (
+        network([node("GridSample", "x,g")], {"x": (1, 2, 4, 5), "g": (1, 3, 4, 2)}),
+        "GridSample with an encrypted input 'g' is not supported",
+        CONSTANT,
+    ),
+    "gathered elements": (
+        _one("GatherElements", "x,i", {"i": [[0, 0, 0, 0, 0]]}),
+        "GatherElements: indices of shape (1, 5) do not fit a tensor of shape (3, 4)",
+        AGAIN,
+    ),
+    "gathered beyond": (
+        _one("GatherElements", "x,i", {"i": [[3]]}),
+        "GatherElements: an index lies outside axis 0 of shape (3, 4)",
+        AGAIN,
+    ),
+    "gathered rank": (
+        _one("GatherND", "x,i", {"i": [[0, 0, 0]]}),
+        "GatherND: indices of shape (1, 3) do not fit a tensor of shape (3, 4)",
+        AGAIN,
+    ),
+    "gathered batch": (
+        _one("GatherND", "x,i", {"i": [[0]]}, batch_dims=1),
+        "GatherND: indices of shape (1, 1) do not fit a tensor of shape (3, 4)",
+        AGAIN,
+    ),
+    "gathered memory": (
+        network(
+            [node("GatherND", "x,i")],
+            {"x": (2, 100000)},
+            {"i": np.zeros((1000, 1), np.int64)},
+        ),
+        "the result of shape (1000, 100000) has 100,000,000 elements; the limit is 16,777,216",
+        LARGE,
+    ),
+    "scattered updates": (
+        _one("ScatterElements", "x,i,u", {"i": [[0, 1]], "u": random(1, 3)}),
+        "ScatterElements: updates of shape (1, 3) do not fit (1, 2)",
+        AGAIN,
+    ),
+    "scattered added": (
+        _one("ScatterND", "w,i,x", {"i": [[0]], "w": random(3, 4)}, reduction="add"),
+        "ScatterND: updates of shape (3, 4) do not fit (1, 4)",
+        AGAIN,
+    ),
+    "scattered maximum": (
+        _one("ScatterND", "x,i,u", {"i": [[0]], "u": random(1, 4)}, reduction="max"),
+        "ScatterND on an encrypted tensor with reduction 'max' is not supported",
+        "use the reduction 'none' or 'add', or 'mul' with constant updates",
+    ),
+    "scattered wrongly": (
+        _one("ScatterND", "x,i,u", {"i": [[0]], "u": random(1, 4)}, reduction="mean"),
+        "ScatterND with reduction 'mean' does not exist in ONNX",
+        AGAIN,
+    ),
+    "scattered by encrypted": (
+        _one("ScatterND", "w,x,u", {"w": random(3, 4), "u": random(3, 4)}),
+        "ScatterND with an encrypted input 'x' is not supported",
+        CONSTANT,
+    ),
+    "power of a pool": (
+        _on_image("GlobalLpPool", "x", p=9),
+        "GlobalLpPool with p = 9 is not supported",
+        "use a whole p from 1 to 8",
+    ),
+    "rank of a pool": (
+        _one("GlobalLpPool", "x"),
+        "GlobalLpPool of an input of shape (3, 4): the rank must be 3 or more",
+        AGAIN,
+    ),
+    "rank of windows": (
+        _one("LpPool", "x", kernel_shape=[2]),
+        "LpPool of an input of shape (3, 4): the rank must be 3 or more",
+        AGAIN,
+    ),
+    "pooled memory": (
+        _on_image("LpPool", "x", kernel_shape=[4000, 4000], pads=[4000] * 4),
+        "the result of shape (1, 2, 4005, 4006) has 32,088,060 elements; the limit is 16,777,216",
+        LARGE,
+    ),
+    "training": (
+        network(
+            [node("BatchNormalization", "x,s,s,s,s", training_mode=1)], IMAGE, {"s": random(2)}
+        ),
+        "BatchNormalization in training mode is not supported",
+        "export the network in inference mode, model.eval() in PyTorch",
+    ),
+    "statistics": (
+        network([node("BatchNormalization", "x,s,s,s,s", spatial=0)], IMAGE, {"s": random(2)}, 7),
+        "statistics of shape (2,) do not fit (1, 2, 4, 5)",
+        AGAIN,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problem_of_a_linear_operator(name: str) -> None:
+    model, message, help = PROBLEMS[name]
+    with pytest.raises(CompileError) as caught:
+        import_graph(model)
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.help) == (message, help)
+    assert problem.place.startswith("net: node '")
