@@ -164,6 +164,8 @@ class Strategies:
         return replace(found[0], reason="; ".join(told))
 
     def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
+        if not self._nonlinear():  # and nothing to refresh
+            return way not in (self.refreshing, self.plain)
         fastest = min((each.seconds for each in found), default=inf)
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)

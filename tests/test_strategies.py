@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -157,6 +157,13 @@ def test_the_ways_are_compared_and_the_reason_tells_all_of_them() -> None:
 def test_a_network_that_needs_no_refresh_has_no_plain_bootstraps() -> None:
     with pytest.raises(CompileError, match=r"^no placement of bootstraps fits 128-bit security"):
         of_squares(1, Target()).plain()
+
+
+@pytest.mark.parametrize("backend", ["auto", "openfhe"])
+def test_a_network_without_activations_has_nothing_to_refresh(backend: Literal["auto"]) -> None:
+    found = of_squares(0, Target(backend=backend)).best()
+    assert found.way == "a leveled program of 0 levels"
+    assert found.reason == f"{found.way}, {found.seconds:.3g} s"
 
 
 def test_activations_are_never_refreshed_plainly() -> None:
