@@ -23,7 +23,7 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Activation, Array, Multiply, Origin, Polynomial, Shape
 
 _LARGEST_FLOAT32 = 3.4028234e38  # Clip's bounds before opset 11 when the exporter gave none
-MAX_POWER = 8
+_MAX_POWER = 8
 _DIVISION_HELP = "multiply by a constant, or divide on the client after decryption"
 
 
@@ -112,11 +112,11 @@ def convert_pow(builder: GraphBuilder, node: Node) -> list[Value]:
     shape = _broadcast_shape(node)
     exponents = np.unique(node.weights(1))
     exponent = float(exponents[0])
-    if len(exponents) > 1 or exponent not in range(MAX_POWER + 1):
+    if len(exponents) > 1 or exponent not in range(_MAX_POWER + 1):
         listed = ", ".join(f"{e:g}" for e in exponents[:4])
         raise NodeError(
             f"Pow with the exponent {listed} is not supported",
-            f"use one whole exponent from 0 to {MAX_POWER}",
+            f"use one whole exponent from 0 to {_MAX_POWER}",
         )
     x = _broadcast_to(builder, x, shape, node.origin)
     if exponent == 1:

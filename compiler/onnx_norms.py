@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from hec.compiler.functions import Function
-from hec.compiler.onnx_elementwise import MAX_POWER, apply
+from hec.compiler.onnx_elementwise import apply
 from hec.compiler.onnx_matrices import gather, repeat_diagonally
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_products import reduce_axes, reduced_axes
@@ -26,11 +26,13 @@ from hec.compiler.onnx_values import (
 from hec.compiler.onnx_windows import tap_pixels, window_of
 from hec.compiler.tensor_ir import Multiply, Polynomial
 
+_MOST = 8  # the largest p of a pool
+
 
 def convert_norm(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn a reduction that is more than a sum into functions around a sum."""
     x = node.encrypted(0)
-    axes, keep = reduced_axes(node, len(x.shape))
+    axes, keep = reduced_axes(node, len(x.shape)), bool(node.integer("keepdims", 1))
     match node.operator:
         case "ReduceL1":
             x = _absolute_power(builder, node, x, 1)
@@ -74,10 +76,10 @@ def convert_lp_pool(builder: GraphBuilder, node: Node) -> list[Value]:
 
 def _power(node: Node) -> int:
     power = node.integer("p", 2)
-    if not 1 <= power <= MAX_POWER:
+    if not 1 <= power <= _MOST:
         raise NodeError(
             f"{node.operator} with p = {power} is not supported",
-            f"use a whole p from 1 to {MAX_POWER}",
+            f"use a whole p from 1 to {_MOST}",
         )
     return power
 

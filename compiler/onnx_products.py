@@ -160,8 +160,8 @@ def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value
 def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
-    axes, keep = reduced_axes(node, len(x.shape))
-    return [reduce_axes(builder, node, x, axes, keep)]
+    axes = reduced_axes(node, len(x.shape))
+    return [reduce_axes(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
 
 
 def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
@@ -170,13 +170,13 @@ def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value
     return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True)]
 
 
-def reduced_axes(node: Node, rank: int) -> tuple[tuple[int, ...], bool]:
-    """Return the axes over which a reduction goes, and whether they stay, with size 1."""
-    given, keep = node.constant(1), bool(node.integer("keepdims", 1))
+def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
+    """Return the axes, in order, that a reduction has as its input or as its attribute."""
+    given = node.constant(1)
     axes = node.integers("axes", ()) if given is None else tuple(int(a) for a in given.reshape(-1))
     if not axes and not node.integer("noop_with_empty_axes", 0):
-        return tuple(range(rank)), keep
-    return tuple(sorted({check_axis(axis, rank) for axis in axes})), keep
+        return tuple(range(rank))
+    return tuple(sorted({check_axis(axis, rank) for axis in axes}))
 
 
 def reduce_axes(

@@ -164,13 +164,13 @@ class Strategies:
         return replace(found[0], reason="; ".join(told))
 
     def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
-        if not self._nonlinear():  # and nothing to refresh
-            return way not in (self.refreshing, self.plain)
         fastest = min((each.seconds for each in found), default=inf)
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
-        return way != self.refreshing or fastest > FUNCTIONAL_BOOTSTRAP * self._nonlinear()
+        if way != self.refreshing:
+            return True
+        return 0 < FUNCTIONAL_BOOTSTRAP * self._nonlinear() < fastest
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +56,13 @@ def test_a_shallow_network_is_leveled_on_tenseal() -> None:
     found = of_squares(2, Target()).best()
     assert found.backend == "tenseal" and Bootstrap not in kinds(found)
     assert found.reason.startswith("a leveled program of ")
+
+
+def test_a_network_that_is_one_matrix_refreshes_nothing() -> None:
+    for backend in ("auto", "openfhe"):
+        found = of_squares(0, Target(backend=backend)).best()  # type: ignore[arg-type]
+        assert found.way == "a leveled program of 0 levels"
+        assert Bootstrap not in kinds(found)
 
 
 def test_the_backend_that_is_asked_for_is_taken() -> None:
@@ -157,13 +164,6 @@ def test_the_ways_are_compared_and_the_reason_tells_all_of_them() -> None:
 def test_a_network_that_needs_no_refresh_has_no_plain_bootstraps() -> None:
     with pytest.raises(CompileError, match=r"^no placement of bootstraps fits 128-bit security"):
         of_squares(1, Target()).plain()
-
-
-@pytest.mark.parametrize("backend", ["auto", "openfhe"])
-def test_a_network_without_activations_has_nothing_to_refresh(backend: Literal["auto"]) -> None:
-    found = of_squares(0, Target(backend=backend)).best()
-    assert found.way == "a leveled program of 0 levels"
-    assert found.reason == f"{found.way}, {found.seconds:.3g} s"
 
 
 def test_activations_are_never_refreshed_plainly() -> None:
