@@ -28,7 +28,9 @@ Shapes = Annotated[
     typer.Option("--input", help="NAME=SHAPE, fixes dynamic axes; may be repeated"),
 ]
 
-
+MaxPool = Annotated[
+    str | None, typer.Option(help="approximate or average: what stands for MaxPool [refused]")
+]
 MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
 
 
@@ -50,6 +52,7 @@ def compile(
         str | None, typer.Option(help="LO,HI of the inputs, without calibration [-1,1]")
     ] = None,
     max_ram: MaxRam = None,
+    maxpool: MaxPool = None,
     client_only: Annotated[
         Path | None, typer.Option(help="write the part without weights, for the data owner, too")
     ] = None,
@@ -66,7 +69,7 @@ def compile(
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
-        calibration is not None, max_ram,
+        calibration is not None, max_ram, maxpool,
     )  # fmt: skip
     for path in (output, client_only):
         if path is not None:

@@ -23,6 +23,7 @@ from hec.compiler import (
     onnx_epilogue,
     onnx_grid_sample,
     onnx_indexing,
+    onnx_maxima,
     onnx_movement,
     onnx_norms,
     onnx_products,
@@ -62,11 +63,15 @@ _CONVERTERS: dict[str, Converter] = {
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
     "GlobalLpPool": onnx_norms.convert_global_lp_pool,
     "GridSample": onnx_grid_sample.convert_grid_sample,
+    "GlobalMaxPool": onnx_maxima.convert_global_max_pool,
     "Identity": onnx_epilogue.convert_identity,
     "LogSoftmax": onnx_epilogue.convert_softmax,
     "LpPool": onnx_norms.convert_lp_pool,
     "MatMul": onnx_products.convert_matmul,
+    "Max": onnx_maxima.convert_extremum,
+    "MaxPool": onnx_maxima.convert_max_pool,
     "Mean": onnx_elementwise.convert_mean,
+    "Min": onnx_maxima.convert_extremum,
     "Mul": onnx_elementwise.convert_mul,
     "Neg": onnx_elementwise.convert_neg,
     "Pad": onnx_movement.convert_pad,
@@ -76,7 +81,9 @@ _CONVERTERS: dict[str, Converter] = {
     "ReduceL2": onnx_norms.convert_norm,
     "ReduceLogSum": onnx_norms.convert_norm,
     "ReduceLogSumExp": onnx_norms.convert_norm,
+    "ReduceMax": onnx_maxima.convert_reduction,
     "ReduceMean": onnx_products.convert_reduction,
+    "ReduceMin": onnx_maxima.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
     "ReduceSumSquare": onnx_norms.convert_norm,
     "Resize": onnx_resize.convert_resize,
@@ -119,7 +126,7 @@ class _Importer:
 
     def __init__(self, model: LoadedModel, target: Target) -> None:
         self._model = model
-        self._builder = GraphBuilder()
+        self._builder = GraphBuilder(target.maxpool)
         self._values: dict[str, Value] = dict(model.constants)
         self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes)
         self._failures: list[tuple[NodeProto, NodeError]] = []

@@ -24,7 +24,6 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Array, Shape
 
 Number = TypeVar("Number", np.integer, np.float64)
-_MEANS = ("GlobalAveragePool", "ReduceMean")
 _TWO_ENCRYPTED = "replace attention or bilinear layers, or multiply elementwise with Mul"
 
 
@@ -161,13 +160,14 @@ def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
     axes = reduced_axes(node, len(x.shape))
-    return [reduce_axes(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
+    keep, mean = bool(node.integer("keepdims", 1)), node.operator == "ReduceMean"
+    return [reduce_axes(builder, node, x, axes, keep, mean)]
 
 
 def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn GlobalAveragePool into the mean over the spatial axes."""
     x = node.encrypted(0)
-    return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True)]
+    return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True, True)]
 
 
 def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
@@ -180,13 +180,18 @@ def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
 
 
 def reduce_axes(
-    builder: GraphBuilder, node: Node, x: Encrypted, axes: tuple[int, ...], keep: bool
+    builder: GraphBuilder,
+    node: Node,
+    x: Encrypted,
+    axes: tuple[int, ...],
+    keep: bool,
+    mean: bool = False,
 ) -> Encrypted:
-    """Return the sum along `axes`, for operators of means the mean."""
+    """Return the sum or the mean along `axes`, which stay with size 1 if `keep`."""
     kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
     count = prod(x.shape[axis] for axis in axes)
     columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
-    weight = 1.0 / count if node.operator in _MEANS else 1.0
+    weight = 1.0 / count if mean else 1.0
     sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
     shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
     matrix = gather(columns, weight, prod(x.shape))

@@ -13,22 +13,14 @@ _NORMALIZATIONS = (
 KEEP_SHAPE = frozenset(_NORMALIZATIONS.split())
 _REWRITES = (
     (
-        "use AveragePool, or a Conv with stride; both are one matrix for hec",
-        "MaxPool GlobalMaxPool",
-    ),
-    (
         "export with BatchNormalization; hec folds it into the layer before",
         _NORMALIZATIONS,
     ),
     (
-        "use Relu, LeakyRelu, Clip, Sigmoid, Tanh, Gelu, x * Sigmoid(x), or a polynomial",
-        "Abs Cos Log Reciprocal Sign Sin Sqrt",
-    ),
-    (
         "encrypted numbers cannot be compared; do this on the client after decryption",
         "And ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Equal Floor Greater "
-        "GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Max Min NonMaxSuppression NonZero Not "
-        "OneHot Or ReduceMax ReduceMin Round TopK Unique Xor",
+        "GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not OneHot "
+        "Or Round TopK Unique Xor",
     ),
     (
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",

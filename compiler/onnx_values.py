@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from hec.compiler.target import MaxPoolChoice
 from hec.compiler.tensor_ir import Array, EpilogueStep, Linear, Origin, Shape, TensorOperation
 
 MAX_ELEMENTS = 2**24  # of one encrypted tensor: 512 ciphertexts at ring degree 65536
@@ -76,9 +77,10 @@ def check_nonzeros(count: int) -> None:
 
 
 class GraphBuilder:
-    """The operations of a TensorGraph in the making."""
+    """The operations of a TensorGraph in the making, and the user's choice for MaxPool."""
 
-    def __init__(self) -> None:
+    def __init__(self, maxpool: MaxPoolChoice | None = None) -> None:
+        self.maxpool = maxpool
         self.operations: list[TensorOperation] = []
         self._nonzeros = 0
 

@@ -76,18 +76,18 @@ def conv_bias(node: Node, outputs: int, spatial: int) -> Array | float:
     return bias.reshape(-1, *[1] * spatial)
 
 
-def conv_matrix(tap_pixels: Indices, pixels: int, weights: Array, group: int) -> sp.csr_array:
+def conv_matrix(numbers: Indices, pixels: int, weights: Array, group: int) -> sp.csr_array:
     """Return the matrix for one image of `pixels`, whose rows are (output channel, output pixel).
 
     `weights` is (output channels, input channels of a group, taps along each axis).
     """
     outputs, channels = weights.shape[:2]
-    taps = tap_pixels.shape[1]
-    check_nonzeros(channels * tap_pixels.size)
-    check_nonzeros(outputs * channels * int((tap_pixels >= 0).sum()))
-    tap_pixels = tap_pixels[:, None, :]
-    inside = np.repeat(tap_pixels >= 0, channels, axis=1)
-    columns = (tap_pixels + _channel_starts(channels, pixels)[:, None])[inside]
+    taps = numbers.shape[1]
+    check_nonzeros(channels * numbers.size)
+    check_nonzeros(outputs * channels * int((numbers >= 0).sum()))
+    numbers = numbers[:, None, :]
+    inside = np.repeat(numbers >= 0, channels, axis=1)
+    columns = (numbers + _channel_starts(channels, pixels)[:, None])[inside]
     which = np.broadcast_to(
         np.arange(channels * taps, dtype=np.int32).reshape(channels, taps), inside.shape
     )[inside]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hec.compiler import ckks_ir
+from hec.compiler import average_pools, ckks_ir
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
 from hec.compiler.instances import OpenfheInstances, SealInstances
@@ -55,6 +55,7 @@ def compile(
     progress("import")
     imported = import_onnx(model, target)
     seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
+    average_pools.tell_effect(model, imported, seen, target)
     chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")
     return plan_of(chosen, imported.name, _file(model))

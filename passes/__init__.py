@@ -26,6 +26,7 @@ from hec.passes.complete_squares import complete_squares
 from hec.passes.dump import dump
 from hec.passes.eliminate_dead_code import eliminate_dead_code
 from hec.passes.eliminate_identities import eliminate_identities
+from hec.passes.extend_functions import extend_functions
 from hec.passes.fold_into_polynomials import fold_into_polynomials
 from hec.passes.fold_scales import fold_scales
 from hec.passes.fuse_linear import fuse_linear
@@ -41,6 +42,7 @@ SHARED_PASSES: tuple[TensorPass, ...] = (
     eliminate_dead_code,
     recognize_polynomials,
     recognize_activations,
+    extend_functions,  # before anything fits what is not defined everywhere
     eliminate_identities,
     fuse_linear,  # fewer non-zeros to evaluate in the search for degrees
 )

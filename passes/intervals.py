@@ -17,7 +17,7 @@ HIGHEST_ORDER = 4  # of homogeneity that is looked for
 def homogeneity(function: Function) -> int | None:
     """Return k if f(c x) = c^k f(x) for c > 0, 1 for ReLU: its intervals may be scaled."""
     once, thrice = function(grid()), function(3.0 * grid())
-    for order in range(1, HIGHEST_ORDER + 1):
+    for order in range(HIGHEST_ORDER + 1):
         if np.allclose(thrice, 3.0**order * once, rtol=1e-12, atol=0.0):
             return order
     return None
@@ -60,10 +60,34 @@ def shared_intervals(
             centre = 0.0
         widest = reach(np.abs(whole - centre), samples, margin, outside)
         radii = not_zero(np.repeat(widest, len(x)))
-        return centre - radii, centre + radii
+        return within_domain(function, whole, centre - radii, centre + radii)
     radii = reach(np.abs(x), samples, margin, outside)
     radii = not_zero(np.maximum(radii, NARROWEST * radii.max(initial=0.0)))
     return -radii, radii
+
+
+def within_domain(function: Function, x: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the intervals cut off where `function` is continued, if `x` (rows, samples) allows.
+
+    Beyond there lie no inputs of the network itself, only those of its approximation.
+    """
+    if function.extension is None:
+        return low, high
+    least = np.minimum(function.extension.low, x.min(axis=1))
+    most = np.maximum(function.extension.high, x.max(axis=1))
+    return np.maximum(low, least), np.minimum(high, most)
+
+
+def outward(t: Array, function: Function, low: Array, high: Array) -> Array:
+    """Return how far each row of `t` is from the centre, towards ends that are not the domain's.
+
+    `t` is (rows, samples) in units of the intervals; an input never passes the end of the domain.
+    """
+    extension = function.extension
+    if extension is None:
+        return np.abs(t)
+    below, above = (low > extension.low)[:, None], (high < extension.high)[:, None]
+    return np.asarray(np.where(np.where(t < 0, below, above), np.abs(t), 0.0), np.float64)
 
 
 def reach(x: Array, samples: int, margin: float, outside: float = OUTSIDE) -> Array:

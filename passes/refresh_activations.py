@@ -13,7 +13,14 @@ from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
-from hec.passes.intervals import by_channel, by_sample, each_element, shared_intervals, tail
+from hec.passes.intervals import (
+    by_channel,
+    by_sample,
+    each_element,
+    outward,
+    shared_intervals,
+    tail,
+)
 from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
 from hec.passes.trials import DISAGREEING, Limits, Trials
 
@@ -99,7 +106,8 @@ def _stand_in(
     low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
-    beyond = tail(np.abs(t).reshape(len(t), count, -1).max(axis=(0, 2))[:, None])
+    far = outward(t, activation.function, low, high)
+    beyond = tail(far.reshape(len(t), count, -1).max(axis=(0, 2))[:, None])
     noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
     coefficients, gain, bias, values = shared(
         SERIES, activation.function, noisy, y, (centre, radius), degree

@@ -38,6 +38,7 @@ from hec.passes.intervals import (
     not_zero,
     reach,
     shared_intervals,
+    within_domain,
 )
 from hec.passes.matrices import diagonal_matrix
 
@@ -119,7 +120,7 @@ def stand_in(
     dense = len(activation.shape) <= 2
     own = x.shape[1] >= max(ENOUGH, SAMPLES_PER_DEGREE * degree) and (degree <= 2 or dense)
     low, high = (
-        _own_intervals(x, margin, None if degree <= 2 else len(wanted))
+        _own_intervals(activation.function, x, margin, None if degree <= 2 else len(wanted))
         if own
         else shared_intervals(x, activation.function, margin, len(wanted))
     )
@@ -136,18 +137,20 @@ def stand_in(
     each = [each_element(v, activation.shape) for v in (1 / radius, -centre / radius, gain, bias)]
     if coefficients.ndim == 2:
         coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
-    seen = operand.interval(margin)
-    return StandIn(POLYNOMIALS, each[0], each[1], coefficients, each[2], each[3], seen)
+    interval = float(low.min()), float(high.max())
+    return StandIn(POLYNOMIALS, each[0], each[1], coefficients, each[2], each[3], interval)
 
 
-def _own_intervals(x: Array, margin: float, samples: int | None) -> tuple[Array, Array]:
+def _own_intervals(
+    function: Function, x: Array, margin: float, samples: int | None
+) -> tuple[Array, Array]:
     """Return the interval of each channel, when each has its own polynomial."""
     low, high = x.min(axis=1), x.max(axis=1)
     centre, radius = (low + high) / 2, margin * (high - low) / 2
     if samples is not None:
         radius = reach(np.abs(x - centre[:, None]), samples, margin)
     radius = not_zero(np.maximum(radius, NARROWEST * radius.max(initial=0.0)))
-    return centre - radius, centre + radius
+    return within_domain(function, x, centre - radius, centre + radius)
 
 
 def shared(

@@ -68,6 +68,12 @@ OPTIONS = [
         "  help: give one of auto, tenseal, openfhe\n",
     ),
     (
+        ("--maxpool", "exact"),
+        "'exact' is nothing that could stand for MaxPool\n"
+        "  --> --maxpool exact\n"
+        "  help: give approximate or average\n",
+    ),
+    (
         ("--input", "image"),
         "'image' is not a name and a shape\n"
         "  --> --input image\n"
