@@ -67,7 +67,7 @@ def _turned_around(weights: Array, group: int) -> Array:
     """Return the weights of the Conv: (outputs, inputs of a group, taps in the other order)."""
     inputs, outputs, *kernel = weights.shape
     grouped = weights.reshape(group, inputs // group, outputs, *kernel).swapaxes(1, 2)
-    flipped = np.flip(grouped, axis=tuple(range(3, grouped.ndim)))
+    flipped: Array = np.flip(grouped, axis=tuple(range(3, grouped.ndim)))
     return flipped.reshape(group * outputs, inputs // group, *kernel)
 
 

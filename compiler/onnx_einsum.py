@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from string import ascii_letters
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-from hec.compiler.onnx_matrices import element_numbers, gather
+from hec.compiler.onnx_matrices import Indices, element_numbers, gather
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import (
     MAX_CONSTANT,
@@ -29,7 +32,8 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Array, Multiply, Shape
 
 Labels = tuple[int, ...]
-_MOST_LABELS = 52  # numpy's einsum has no more
+Element = TypeVar("Element", bound=np.generic)
+_MOST_LABELS = len(ascii_letters)  # numpy's einsum has no more
 _MOST_PRODUCTS = 2**34  # of the constants alone
 
 
@@ -85,7 +89,7 @@ def contraction(
         kept = tuple(label for label in factor.labels if label not in repeated - set(result))
         factor = Labeled(_summed([factor], kept), kept)
     present = tuple(dict.fromkeys(labels))
-    numbers = np.einsum(element_numbers(shape), list(labels), list(present))
+    numbers = _diagonals(element_numbers(shape), labels, present)
     taps = tuple(label for label in present if label not in (*result, *repeated))
     order = (*result, *taps)
     full = tuple(sizes[label] for label in order)
@@ -178,18 +182,28 @@ def _product(constants: list[Labeled], outside: set[int], equation: _Equation) -
 def _summed(constants: list[Labeled], kept: Labels) -> Array:
     if not constants:
         return np.ones(())
-    operands: list[Array | list[int]] = []
-    for constant in constants:
-        operands += [constant.array, list(constant.labels)]
-    total = np.einsum(*operands, list(kept), optimize=True)  # type: ignore[call-overload]
+    # As a string, for its types; a label is a letter, of which there are as many as labels.
+    terms = ",".join(_letters(constant.labels) for constant in constants)
+    arrays = [constant.array for constant in constants]
+    total = np.einsum(f"{terms}->{_letters(kept)}", *arrays, optimize=True)
     return np.asarray(total, np.float64)
 
 
-def _aligned(array: Array, labels: Labels, order: Labels) -> Array:
+def _letters(labels: Labels) -> str:
+    return "".join(ascii_letters[label] for label in labels)
+
+
+def _diagonals(numbers: Indices, labels: Labels, present: Labels) -> Indices:
+    """Return the numbers with one axis for each label: of axes with the same, the diagonal."""
+    picked: Indices = np.einsum(f"{_letters(labels)}->{_letters(present)}", numbers)
+    return picked
+
+
+def _aligned(array: NDArray[Element], labels: Labels, order: Labels) -> NDArray[Element]:
     """Return `array` with its axes in `order`, of size 1 where it has none."""
     missing = tuple(k for k, label in enumerate(labels) if label not in order)
     positions = [order.index(label) for label in labels if label in order]
-    moved = np.squeeze(array, missing).transpose(np.argsort(positions))
+    moved: NDArray[Element] = np.squeeze(array, missing).transpose(np.argsort(positions))
     shape = [1] * len(order)
     for position, size in zip(sorted(positions), moved.shape, strict=True):
         shape[position] = size

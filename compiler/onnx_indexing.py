@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,6 +32,7 @@ GATHERS = frozenset({"GatherElements", "GatherND"})
 SCATTERS = frozenset({"Scatter", "ScatterElements", "ScatterND"})
 
 Index = tuple[NDArray[np.int64], ...]
+Element = TypeVar("Element", bound=np.generic)
 _COMBINED: dict[str, Callable[[Constant, Index, Constant], None]] = {
     "add": np.add.at,
     "max": np.maximum.at,
@@ -87,14 +89,14 @@ def _added(builder: GraphBuilder, node: Node) -> Encrypted:
     return builder.linear(terms, bias, shape, node.origin)
 
 
-def gathered(node: Node, data: Constant) -> Constant:
+def gathered(node: Node, data: NDArray[Element]) -> NDArray[Element]:
     """Return what a node of `GATHERS` takes from `data`."""
     places = _places(node, data.shape)
     check_shape((*np.broadcast_shapes(*(p.shape for p in places)), *data.shape[len(places) :]))
     return np.asarray(data[places])
 
 
-def scattered(node: Node, data: Constant, updates: Constant) -> Constant:
+def scattered(node: Node, data: NDArray[Element], updates: NDArray[Element]) -> NDArray[Element]:
     """Return `data` after a node of `SCATTERS` wrote `updates` into it."""
     result = np.array(data)
     places, reduction = _places(node, data.shape), _reduction(node)
@@ -106,7 +108,7 @@ def scattered(node: Node, data: Constant, updates: Constant) -> Constant:
     return result
 
 
-def _at(node: Node, data: Constant, shape: Shape) -> Constant:
+def _at(node: Node, data: NDArray[Element], shape: Shape) -> NDArray[Element]:
     """Return what stands where the node writes updates of `shape`."""
     found = np.asarray(data[_places(node, data.shape)])
     if found.shape != shape:

@@ -77,7 +77,8 @@ def convert_resize(builder: GraphBuilder, node: Node) -> list[Value]:
     bias: Array | float = 0.0
     if sampling.coordinates == "tf_crop_and_resize":
         outside = [_outside(*pair) for pair in zip(axes, coordinates, strict=True)]
-        bias = node.real("extrapolation_value", 0.0) * reduce(np.logical_or.outer, outside)
+        beyond = reduce(np.logical_or.outer, outside)
+        bias = np.where(beyond, node.real("extrapolation_value", 0.0), 0.0)
     return [builder.linear([(x.position, matrix)], bias, shape, node.origin)]
 
 
@@ -196,25 +197,23 @@ def _transformed(axis: _Axis, formula: str) -> NDArray[np.float32]:
     length, resized = np.float32(axis.length), np.float32(axis.resized)
     scale, half = np.float32(axis.scale), np.float32(0.5)
     last, gaps = length - 1, resized - 1
+    x: NDArray[np.float32] = (y + half) / scale - half
     match formula:
         case "align_corners":
-            return y * last / gaps if gaps else y
+            x = y * last / gaps if gaps else y
         case "asymmetric":
-            return y / scale
+            x = y / scale
         case "tf_half_pixel_for_nn":
-            return (y + half) / scale
+            x = (y + half) / scale
         case "tf_crop_and_resize":
             begin, end = (np.float32(edge) for edge in axis.region)
-            if not gaps:
-                return y + half * (begin + end) * last
-            return begin * last + y * (end - begin) * last / gaps
+            middle = y + half * (begin + end) * last
+            x = begin * last + y * (end - begin) * last / gaps if gaps else middle
         case "pytorch_half_pixel" if not gaps:
-            return y
+            x = y
         case "half_pixel_symmetric":
-            offset = length / 2 * (1 - resized / (scale * length))
-            return offset + (y + half) / scale - half
-        case _:
-            return (y + half) / scale - half
+            x = length / 2 * (1 - resized / (scale * length)) + x
+    return x
 
 
 def _outside(axis: _Axis, coordinates: Array) -> NDArray[np.bool_]:
