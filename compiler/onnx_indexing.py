@@ -125,7 +125,11 @@ def _reduction(node: Node) -> str:
 
 def _places(node: Node, shape: Shape) -> Index:
     """Return numpy's index of the places in a tensor of `shape` that the node names."""
-    indices = node.weights(1).astype(np.int64)
+    node.required(1)
+    given = node.constant(1)
+    if given is None or given.dtype.kind not in "iu":
+        raise NodeError(f"{node.operator}: its indices are not whole numbers")
+    indices = given.astype(np.int64)
     mismatch = NodeError(
         f"{node.operator}: indices of shape {indices.shape} do not fit a tensor of shape {shape}"
     )

@@ -174,6 +174,8 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
         value = values.get(node.output[0]) if len(node.output) == 1 else None
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
             continue
+        if _has_negative_batch(node):
+            continue
         if isinstance(value, np.ndarray) and value.size <= _SMALL:
             graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
         elif node.op_type in KEEP_SHAPE and node.input and node.output:
@@ -182,6 +184,11 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _has_negative_batch(node: NodeProto) -> bool:
+    """Return whether inference would read outside its memory: a bug of onnx up to 1.23."""
+    return any(attribute.name == "batch_dims" and attribute.i < 0 for attribute in node.attribute)
 
 
 def _known_shapes(infos: list[ValueInfoProto]) -> list[tuple[str, Shape]]:

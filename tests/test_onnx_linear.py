@@ -407,6 +407,11 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         "GatherElements: an index lies outside axis 0 of shape (3, 4)",
         AGAIN,
     ),
+    "gathered between": (
+        _one("GatherElements", "x,i", {"i": np.float32([[0.5]])}),
+        "GatherElements: its indices are not whole numbers",
+        AGAIN,
+    ),
     "gathered rank": (
         _one("GatherND", "x,i", {"i": [[0, 0, 0]]}),
         "GatherND: indices of shape (1, 3) do not fit a tensor of shape (3, 4)",
@@ -415,6 +420,11 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
     "gathered batch": (
         _one("GatherND", "x,i", {"i": [[0]]}, batch_dims=1),
         "GatherND: indices of shape (1, 1) do not fit a tensor of shape (3, 4)",
+        AGAIN,
+    ),
+    "gathered batch below zero": (
+        _one("GatherND", "x,i", {"i": np.zeros((3, 0), np.int64)}, batch_dims=-3),
+        "GatherND: indices of shape (3, 0) do not fit a tensor of shape (3, 4)",
         AGAIN,
     ),
     "gathered memory": (
