@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import ModelProto
 
 from hec.compiler.errors import CompileError
@@ -239,6 +241,29 @@ CASES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_operator_means_what_onnxruntime_computes(name: str) -> None:
     assert_same_as_onnxruntime(Case(*CASES[name]).model())
+
+
+@st.composite
+def _equations(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """Draw an equation of two operands, and the labels of both."""
+    terms = [draw(st.text("abcd", min_size=1, max_size=3)) for _ in range(2)]
+    known = sorted(set("".join(terms)))
+    result = draw(st.permutations(known))[: draw(st.integers(0, len(known)))]
+    return f"{','.join(terms)}->{''.join(result)}", terms
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(_equations(), st.booleans(), st.booleans())
+def test_einsum(equation: tuple[str, list[str]], swapped: bool, both: bool) -> None:
+    text, terms = equation
+    sizes = {"a": 2, "b": 3, "c": 4, "d": 1}
+    shapes = [tuple(sizes[label] for label in term) for term in terms]
+    encrypted, constant = ("v", "u") if swapped else ("u", "v")
+    named = dict(zip("uv", shapes, strict=True))
+    given_shapes = named if both else {encrypted: named[encrypted]}
+    constants = {} if both else {constant: random(*named[constant])}
+    einsum = node("Einsum", "u,v", equation=text)
+    assert_same_as_onnxruntime(network([einsum], given_shapes, constants))
 
 
 def test_the_log_of_a_sum() -> None:
