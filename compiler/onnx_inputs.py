@@ -174,7 +174,7 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
         value = values.get(node.output[0]) if len(node.output) == 1 else None
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
             continue
-        if _has_negative_batch(node):
+        if _breaks_inference(node):
             continue
         if isinstance(value, np.ndarray) and value.size <= _SMALL:
             graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
@@ -186,9 +186,13 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
     graph.node.extend(nodes)
 
 
-def _has_negative_batch(node: NodeProto) -> bool:
-    """Return whether inference would read outside its memory: a bug of onnx up to 1.23."""
-    return any(attribute.name == "batch_dims" and attribute.i < 0 for attribute in node.attribute)
+def _breaks_inference(node: NodeProto) -> bool:
+    """Return whether onnx 1.23 would read outside its memory, or never end, to infer its shape."""
+    return any(
+        (attribute.name == "batch_dims" and attribute.i < 0)
+        or (attribute.name == "equation" and not attribute.s.isascii())
+        for attribute in node.attribute
+    )
 
 
 def _known_shapes(infos: list[ValueInfoProto]) -> list[tuple[str, Shape]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hec.compiler.onnx_matrices import kronecker, repeat_diagonally
 from hec.compiler.onnx_movement import check_axis
 from hec.compiler.onnx_node import Node
-from hec.compiler.onnx_values import GraphBuilder, NodeError, Value, check_nonzeros, check_shape
+from hec.compiler.onnx_values import GraphBuilder, NodeError, Value, check_shape
 from hec.compiler.tensor_ir import Array, Shape
 
 _REACH = {"linear": 1, "cubic": 2}  # pixels to either side that are read
@@ -256,7 +256,6 @@ def _taps(axis: _Axis, x: Array, sampling: _Sampling) -> tuple[NDArray[np.int64]
     """Return the (resized, taps) pixels that are read, and their weights."""
     shrink = min(axis.scale, 1.0) if sampling.antialias else 1.0
     reach = int(np.ceil(_REACH[sampling.mode] / shrink))
-    check_nonzeros(axis.resized * 2 * reach)
     pixels = np.floor(x).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
     distances = abs(pixels - x[:, None]) * shrink
     if sampling.mode == "linear":

@@ -195,6 +195,15 @@ def test_problem_of_conv_transpose(name: str) -> None:
     assert problem.place.startswith("net: node 'ConvTranspose_y' -> tensor 'y'")
 
 
+def test_a_long_kernel_is_bounded_before_anything_is_allocated() -> None:
+    conv = node("ConvTranspose", "x,w")
+    with pytest.raises(CompileError) as caught:
+        import_graph(network([conv], {"x": (1, 1, 4)}, {"w": random(1, 1, 2**18)}))
+    assert caught.value.problems[0].message == (
+        "its matrix would hold 68,720,263,168 weights; the limit is 268,435,456"
+    )
+
+
 COL2IM: dict[str, tuple[tuple[int, ...], dict[str, Any], str]] = {
     "channels": (
         (1, 9, 4),
@@ -222,3 +231,10 @@ def test_problem_of_col2im(name: str) -> None:
     with pytest.raises(CompileError) as caught:
         import_graph(model)
     assert caught.value.problems[0].message == message
+
+
+def test_problem_of_negative_blocks() -> None:
+    model = network([node("Col2Im", "x,s,b")], {"x": (1, 8, 4)}, {"s": [3, 3], "b": [-2, -2]}, 18)
+    with pytest.raises(CompileError) as caught:
+        import_graph(model)
+    assert caught.value.problems[0].message == "'block_shape' (-2, -2) must be 2 positive numbers"

@@ -333,6 +333,11 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         "the equation 'i1->i' does not fit operands of shapes (3, 4)",
         AGAIN,
     ),
+    "equation of other letters": (
+        _one("Einsum", "x", equation="é->é"),
+        "the equation 'é->é' does not fit operands of shapes (3, 4)",
+        AGAIN,
+    ),
     "equation too short": (
         _one("Einsum", "x", equation="i->i"),
         "the equation 'i->i' does not fit operands of shapes (3, 4)",
@@ -376,11 +381,35 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
     "einsum matrix": (
         network(
             [node("Einsum", "x,w", equation="i,ij->j")],
-            {"x": (20000,)},
-            {"w": np.zeros((1, 20000), np.float32)},
+            {"x": (200000,)},
+            {"w": np.zeros((1, 200000), np.float32)},
         ),
-        "its matrix would hold 400,000,000 weights; the limit is 268,435,456",
+        "its matrix would hold 40,000,000,000 weights; the limit is 268,435,456",
         LARGE,
+    ),
+    "einsum result": (
+        network(
+            [node("Einsum", "x,w", equation="i,j->ij")],
+            {"x": (5000,)},
+            {"w": np.zeros(5000, np.float32)},
+        ),
+        "the result of shape (5000, 5000) has 25,000,000 elements; the limit is 16,777,216",
+        LARGE,
+    ),
+    "einsum constants": (
+        network(
+            [node("Einsum", "x,w,w,w,w", equation="ab,a,b,c,d->cd")],
+            {"x": (181, 181)},
+            {"w": np.zeros(181, np.float32)},
+        ),
+        "the result of shape (181, 181, 181, 181) has 1,073,283,121 elements; "
+        "the limit is 67,108,864",
+        LARGE,
+    ),
+    "labels": (
+        network([node("Einsum", "x", equation="...->...")], {"x": (1,) * 53}),
+        f"the equation '...->...' does not fit operands of shapes {(1,) * 53}",
+        AGAIN,
     ),
     "cumsum memory": (
         network([node("CumSum", "x,a")], {"x": (30000,)}, {"a": np.int64(0)}),
@@ -416,6 +445,16 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         _on_image("GridSample", "x,g", {"g": GRID}, mode="area"),
         "GridSample in mode 'area', 'zeros' does not exist in ONNX",
         AGAIN,
+    ),
+    "grid memory": (
+        network(
+            [node("GridSample", "x,g", mode="cubic")],
+            {"x": (1, 100, 2, 2, 2)},
+            {"g": np.zeros((1, 64, 64, 20, 3), np.float32)},
+            opset=20,
+        ),
+        "its matrix would hold 524,288,000 weights; the limit is 268,435,456",
+        LARGE,
     ),
     "grid encrypted": (
         network([node("GridSample", "x,g")], {"x": (1, 2, 4, 5), "g": (1, 3, 4, 2)}),
@@ -456,9 +495,9 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         network(
             [node("GatherND", "x,i")],
             {"x": (2, 100000)},
-            {"i": np.zeros((1000, 1), np.int64)},
+            {"i": np.zeros((100000, 1), np.int64)},
         ),
-        "the result of shape (1000, 100000) has 100,000,000 elements; the limit is 16,777,216",
+        "the result of shape (100000, 100000) has 10,000,000,000 elements; the limit is 16,777,216",
         LARGE,
     ),
     "scattered updates": (
@@ -504,6 +543,11 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
     "pooled memory": (
         _on_image("LpPool", "x", kernel_shape=[4000, 4000], pads=[4000] * 4),
         "the result of shape (1, 2, 4005, 4006) has 32,088,060 elements; the limit is 16,777,216",
+        LARGE,
+    ),
+    "pooled matrix": (
+        _on_image("LpPool", "x", kernel_shape=[4000, 4000], pads=[4000] * 4, strides=[1000] * 2),
+        "its matrix would hold 800,000,000 weights; the limit is 268,435,456",
         LARGE,
     ),
     "training": (
