@@ -117,8 +117,6 @@ def _end(function: Function, home: Array, start: float, far: float) -> float:
     outside = np.flatnonzero(~_is_at(function, home, points))
     if not outside.size:
         return far
-    if outside[0] == 0:
-        return start
     good, bad = float(points[outside[0] - 1]), float(points[outside[0]])
     for _ in range(HALVINGS):
         middle = (good + bad) / 2

@@ -23,7 +23,6 @@ from hec.compiler.onnx_values import (
     GraphBuilder,
     NodeError,
     Value,
-    check_shape,
 )
 from hec.compiler.onnx_windows import Window, convert_average_pool, tap_pixels, window_of
 from hec.compiler.tensor_ir import Array, Shape
@@ -115,7 +114,6 @@ def convert_max_pool(builder: GraphBuilder, node: Node) -> list[Value]:
             "encrypted numbers cannot tell which pixel is the largest",
         )
     window = window_of(node, x.shape[2:], node.integers("kernel_shape"))
-    check_shape((*x.shape[:2], *window.output))
     taps = [_axis_taps(window, axis) for axis in range(len(window.image))]
     needed = sum(map(rounds, taps))
     if builder.maxpool == "average" and needed:

@@ -93,7 +93,7 @@ class Tournament:
         return self.builder.linear(terms, 0.0, shape, self.origin)
 
     def _relu(self, terms: list[Term], bias: Array | float, shape: Shape) -> Encrypted:
-        difference = self.builder.linear(terms, bias, check_shape(shape), self.origin)
+        difference = self.builder.linear(terms, bias, shape, self.origin)
         return self.builder.add(Activation(difference.position, RELU, shape, self.origin))
 
     def _scaled(self, x: Encrypted) -> Term:

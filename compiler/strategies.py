@@ -168,9 +168,8 @@ class Strategies:
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
-        if way != self.refreshing:
-            return True
-        return 0 < FUNCTIONAL_BOOTSTRAP * self._nonlinear() < fastest
+        count = self._nonlinear()
+        return way != self.refreshing or (count > 0 and fastest > FUNCTIONAL_BOOTSTRAP * count)
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""

@@ -16,6 +16,7 @@ from onnx import ModelProto
 
 import hec
 from cli_runner import hec as run_hec
+from hec.compiler import average_pools
 from hec.compiler.calibration import Calibration
 from hec.compiler.check import CheckData, check
 from hec.compiler.clear_model import ClearModel
@@ -245,6 +246,15 @@ def test_nothing_is_told_where_nothing_is_averaged_or_known() -> None:
     assert message.startswith("no calibration data")
     dense = network([node("MatMul", "x,w")], {"x": (1, 6)}, {"w": random(6, 3)})
     assert told(dense, random(20, 1, 6), AVERAGE) == []
+
+
+def test_only_as_many_samples_are_compared_as_a_second_affords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, samples = classifier()
+    monkeypatch.setattr(average_pools, "MULTIPLICATIONS", 0)
+    (message,) = told(model, samples, AVERAGE)
+    assert "output 'y', 64 calibration samples" in message
 
 
 def test_the_command_line_takes_the_choice(tmp_path: Path) -> None:

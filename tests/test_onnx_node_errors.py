@@ -359,6 +359,16 @@ NODE_PROBLEMS: dict[str, tuple[Callable[[], ModelProto], str, str, str]] = {
 }
 
 
+def test_a_pool_whose_rounds_grow_too_large_is_refused() -> None:
+    pool = node("MaxPool", "x", kernel_shape=[3], pads=[2, 2])
+    model = network([pool], {"x": (1, 2**20, 15)})
+    assert _message(model, Target(maxpool="approximate")) == _text(
+        "the result of shape (1, 1048576, 28) has 29,360,128 elements; the limit is 16,777,216",
+        "net: node 'MaxPool_y' -> tensor 'y' of shape (1, 1048576, 17)",
+        LARGE,
+    )
+
+
 @pytest.mark.parametrize("name", NODE_PROBLEMS)
 def test_problem_of_a_node(name: str) -> None:
     make, message, shape, help = NODE_PROBLEMS[name]
