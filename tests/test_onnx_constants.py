@@ -122,6 +122,12 @@ PROBLEMS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
         "RandomNormal is not supported",
         "export the network in inference mode, model.eval() in PyTorch",
     ),
+    "foreign": (
+        node("Gelu", "w", "c", domain="com.microsoft"),
+        {"w": np.zeros(4, np.float32)},
+        "com.microsoft.Gelu is not supported",
+        "export with operators of the standard ONNX set only",
+    ),
     "slow": (
         node("Gelu", "w", "c"),
         {"w": np.zeros(2**20 + 1, np.float32)},

@@ -431,6 +431,11 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         "DFT of length 0 is not possible",
         AGAIN,
     ),
+    "dft result": (
+        network([node("DFT", "x,l")], {"x": (1, 1, 1)}, {"l": np.int64(2**25)}),
+        "the result of shape (1, 33554432, 2) has 67,108,864 elements; the limit is 16,777,216",
+        LARGE,
+    ),
     "dft memory": (
         network([node("DFT", "x,l")], {"x": (1, 4096, 1)}, {"l": np.int64(100000)}),
         "its matrix would hold 819,200,000 weights; the limit is 268,435,456",
