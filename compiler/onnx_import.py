@@ -8,7 +8,7 @@ All problems are collected, and reported together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ from onnx import ModelProto, NodeProto
 
 from hec.compiler import (
     onnx_activations,
-    onnx_constants,
     onnx_conv_transpose,
     onnx_einsum,
     onnx_elementwise,
@@ -32,6 +31,7 @@ from hec.compiler import (
     onnx_windows,
 )
 from hec.compiler.errors import CompileError, Problem
+from hec.compiler.onnx_constants import Converter, fold
 from hec.compiler.onnx_fold import run_node
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
@@ -43,7 +43,6 @@ from hec.compiler.tensor_ir import Input, Output, TensorGraph, check
 
 _MAX_FOLDED = 2**28  # elements that all computed constants together may have
 
-Converter = Callable[[GraphBuilder, Node], list[Value]]
 _CONVERTERS: dict[str, Converter] = {
     "Add": onnx_elementwise.convert_sum,
     "ArgMax": onnx_epilogue.convert_argmax,
@@ -193,7 +192,7 @@ class _Importer:
             raise NodeError(f"{node.operator} is malformed: {error}") from error
 
     def _fold(self, node: Node) -> list[Value]:
-        results = onnx_constants.fold(node, _CONVERTERS.get(node.operator))
+        results = fold(node, _CONVERTERS.get(node.operator))
         self._folded += sum(result.size for result in results)
         if self._folded > _MAX_FOLDED:
             raise NodeError(
