@@ -76,10 +76,9 @@ def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
 def convert_global_max_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn GlobalMaxPool into a tournament over each channel, or into its mean."""
     x = node.encrypted(0)
-    axes = tuple(range(2, len(x.shape)))
-    if builder.maxpool == "average" and prod(x.shape[2:]) > 1:
+    if builder.maxpool == "average":
         return convert_global_average_pool(builder, node)
-    return [_reduced(builder, node, x, axes, True)]
+    return [_reduced(builder, node, x, tuple(range(2, len(x.shape))), True)]
 
 
 def _reduced(
@@ -115,10 +114,9 @@ def convert_max_pool(builder: GraphBuilder, node: Node) -> list[Value]:
         )
     window = window_of(node, x.shape[2:], node.integers("kernel_shape"))
     taps = [_axis_taps(window, axis) for axis in range(len(window.image))]
-    needed = sum(map(rounds, taps))
-    if builder.maxpool == "average" and needed:
+    if builder.maxpool == "average":
         return convert_average_pool(builder, node)
-    _require_comparisons(builder, node, needed, prod(window.kernel))
+    _require_comparisons(builder, node, sum(map(rounds, taps)), prod(window.kernel))
     tournament = _tournament(builder, node)
     for axis in reversed(range(len(taps))):
         x = tournament.along(x, axis + 2, taps[axis])

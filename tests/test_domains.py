@@ -26,7 +26,7 @@ from hec.compiler.tensor_ir import (
 )
 from hec.passes import REFRESHING_PASSES, TENSOR_PASSES, TensorPass, run_tensor_passes
 from hec.passes.extend_functions import extend_functions
-from hec.passes.intervals import homogeneity, outward
+from hec.passes.intervals import homogeneity, outward, within_domain
 from hec.runtime.client import Client
 from hec.runtime.server import Server
 from onnx_oracle import network, node, oracle
@@ -194,6 +194,18 @@ def test_an_input_is_not_expected_beyond_the_end_of_the_domain() -> None:
     np.testing.assert_array_equal(outward(t, whole, cut, np.array([3.0])), [[0.0, 0.4, 0.7]])
     np.testing.assert_array_equal(outward(t, whole, free, np.array([3.0])), np.abs(t))
     np.testing.assert_array_equal(outward(t, Function("relu"), cut, free), np.abs(t))
+
+
+def test_intervals_end_with_the_domain_unless_inputs_lie_beyond() -> None:
+    whole = extended(Function("log"), 0.5, 2.0)
+    assert whole is not None and whole.extension is not None
+    end = whole.extension.low
+    low, high = np.array([-1.0, 0.4, -1.0]), np.array([3.0, 3.0, 1e3])
+    x = np.array([[0.5, 2.0], [0.5, 2.0], [-0.25, 500.0]])
+    cut = within_domain(whole, x, low, high)
+    np.testing.assert_array_equal(cut[0], [end, 0.4, -0.25])
+    np.testing.assert_array_equal(cut[1], [3.0, 3.0, 500.0])
+    np.testing.assert_array_equal(within_domain(Function("relu"), x, low, high), (low, high))
 
 
 # extend_functions

@@ -83,6 +83,7 @@ POOLS: dict[str, tuple[dict[str, Any], Sequence[int], int, int]] = {
         4,
     ),
     "long": ({"kernel_shape": [5, 4], "storage_order": 1}, IMAGE["x"], 12, 5),
+    "wider than the image": ({"kernel_shape": [5], "pads": [2, 2]}, (1, 4, 3), 12, 2),
     "rows only": ({"kernel_shape": [1, 3], "strides": [2, 1]}, IMAGE["x"], 12, 2),
 }
 OTHERS: dict[str, tuple[ModelProto, int]] = {
@@ -102,6 +103,7 @@ OTHERS: dict[str, tuple[ModelProto, int]] = {
         ),
         3,
     ),
+    "max of the same": (network([node("Max", "x,x,x")], IMAGE), 0),
     "min of several": (
         network([node("Min", "a,b,c")], {"a": (3, 4), "b": (3, 1), "c": (2, 1, 4)}),
         2,
