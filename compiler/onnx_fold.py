@@ -8,27 +8,36 @@ large the result is before anything is computed, so that no model can exhaust th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_shape
+from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant, NodeError, check_shape
 
 _FOLDABLE = """
-Abs Add And ArgMax ArgMin BatchNormalization Cast CastLike Ceil Clip Compress Concat Constant
-ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp Expand EyeLike
-Flatten Floor Gather Gemm Greater GreaterOrEqual Identity LeakyRelu Less
-LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg NonZero Not OneHot Or Pad Pow
-QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape
-Round ScatterND Shape Sigmoid Sign Sin Size Slice Softmax SpaceToDepth Split Sqrt
-Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze Where Xor
+Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitShift
+BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip
+Compress Concat Constant ConstantOfShape Cos Cosh CumProd CumSum DFT DepthToSpace DequantizeLinear
+Det Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather Gelu
+Gemm GlobalMaxPool Greater GreaterOrEqual GroupNormalization HammingWindow HannWindow HardSigmoid
+HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less
+LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max Mean MelWeightMatrix Min Mish
+Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QuantizeLinear RMSNormalization Range Reciprocal
+ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+ReduceSumSquare Relu Reshape ReverseSequence RotaryEmbedding Round Selu Shape Shrink Sigmoid Sign
+Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh
+ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Where Xor
 """
 FOLDABLE = frozenset(_FOLDABLE.split())
-_NEVER_GROWS = frozenset({"Compress", "NonZero"})  # inference cannot know the size of the result
-_SLOW = frozenset({"Erf", "ScatterND"})  # their reference implementations loop in Python
+# Inference cannot know the size of their results: no more elements than went in, or that per axis.
+_NEVER_GROWS = frozenset({"Compress", "GroupNormalization", "NonZero", "Unique"})
+_SLOW = frozenset({"Erf", "Gelu", "TopK", "Unique"})  # they loop in Python, or sort
 _SLOW_LIMIT = 2**20  # elements
+_CUBIC = frozenset({"Gemm", "MatMul", "MatMulInteger"})
+_CUBIC_LIMIT = 2**34  # products: a second, or some with integers
 _SMALL = 4096  # elements; larger constants never hold a shape, so inference need not see them
 
 
@@ -45,7 +54,9 @@ def run_node(
     if node.op_type in _SLOW and any(a is not None and a.size > _SLOW_LIMIT for a in inputs):
         raise NodeError(f"{node.op_type} of more than {_SLOW_LIMIT:,} elements is not supported")
     model = _single_node_model(node, opset, inputs)
-    _check_result_size(model, node, limit)
+    sizes = _result_sizes(model, node, limit)
+    if node.op_type in _CUBIC:
+        _check_products(node, inputs, sizes[0])
     feeds = {f"i{k}": array for k, array in enumerate(inputs) if array is not None}
     try:
         with np.errstate(all="ignore"):
@@ -84,15 +95,30 @@ def _element_type(array: Constant) -> int:
     return helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
-def _check_result_size(model: ModelProto, node: NodeProto, limit: int) -> None:
+def _result_sizes(model: ModelProto, node: NodeProto, limit: int) -> list[int]:
+    """Return how many elements each output has, if inference can know; check that."""
     if node.op_type in _NEVER_GROWS:
-        return
+        return []
+    sizes = []
     for output in _inferred(model, node).graph.output:
         dims = output.type.tensor_type.shape.dim
         known = output.type.tensor_type.HasField("shape")
         if not known or not all(dim.HasField("dim_value") for dim in dims):
             raise NodeError(f"the size of the result of {node.op_type} is not known in advance")
-        check_shape((max(dim.dim_value, 1) for dim in dims), limit)
+        sizes.append(prod(check_shape((max(dim.dim_value, 1) for dim in dims), limit)))
+    return sizes
+
+
+def _check_products(node: NodeProto, inputs: Sequence[Constant | None], size: int) -> None:
+    left, right = (() if array is None else array.shape for array in inputs[:2])
+    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    products = size * (left[0] if turned else left[-1])
+    if products > _CUBIC_LIMIT:
+        raise NodeError(
+            f"{node.op_type} of shapes {left} and {right} needs {products:,} products; "
+            f"the limit is {_CUBIC_LIMIT:,}",
+            TOO_LARGE,
+        )
 
 
 def _inferred(model: ModelProto, node: NodeProto) -> ModelProto:

@@ -8,7 +8,7 @@ All problems are collected, and reported together.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +16,23 @@ from onnx import ModelProto, NodeProto
 
 from hec.compiler import (
     onnx_activations,
+    onnx_conv_transpose,
+    onnx_einsum,
     onnx_elementwise,
     onnx_epilogue,
+    onnx_grid_sample,
+    onnx_indexing,
     onnx_maxima,
     onnx_movement,
+    onnx_norms,
     onnx_products,
+    onnx_resize,
+    onnx_transforms,
     onnx_windows,
 )
 from hec.compiler.errors import CompileError, Problem
-from hec.compiler.onnx_fold import FOLDABLE, run_node
+from hec.compiler.onnx_constants import Converter, fold
+from hec.compiler.onnx_fold import run_node
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
 from hec.compiler.onnx_node import Node, check_arity
@@ -35,7 +43,6 @@ from hec.compiler.tensor_ir import Input, Output, TensorGraph, check
 
 _MAX_FOLDED = 2**28  # elements that all computed constants together may have
 
-Converter = Callable[[GraphBuilder, Node], list[Value]]
 _CONVERTERS: dict[str, Converter] = {
     "Add": onnx_elementwise.convert_sum,
     "ArgMax": onnx_epilogue.convert_argmax,
@@ -43,14 +50,22 @@ _CONVERTERS: dict[str, Converter] = {
     "BatchNormalization": onnx_products.convert_batch_normalization,
     "Cast": onnx_epilogue.convert_cast,
     "Clip": onnx_elementwise.convert_clip,
+    "Col2Im": onnx_conv_transpose.convert_col2im,
     "Conv": onnx_windows.convert_conv,
+    "ConvTranspose": onnx_conv_transpose.convert_conv_transpose,
+    "CumSum": onnx_transforms.convert_cumulative_sum,
+    "DFT": onnx_transforms.convert_fourier_transform,
     "Div": onnx_elementwise.convert_div,
     "Dropout": onnx_epilogue.convert_identity,
+    "Einsum": onnx_einsum.convert_einsum,
     "Gemm": onnx_products.convert_gemm,
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
+    "GlobalLpPool": onnx_norms.convert_global_lp_pool,
+    "GridSample": onnx_grid_sample.convert_grid_sample,
     "GlobalMaxPool": onnx_maxima.convert_global_max_pool,
     "Identity": onnx_epilogue.convert_identity,
     "LogSoftmax": onnx_epilogue.convert_softmax,
+    "LpPool": onnx_norms.convert_lp_pool,
     "MatMul": onnx_products.convert_matmul,
     "Max": onnx_maxima.convert_extremum,
     "MaxPool": onnx_maxima.convert_max_pool,
@@ -61,14 +76,23 @@ _CONVERTERS: dict[str, Converter] = {
     "Pad": onnx_movement.convert_pad,
     "Pow": onnx_elementwise.convert_pow,
     "PRelu": onnx_activations.convert_prelu,
+    "ReduceL1": onnx_norms.convert_norm,
+    "ReduceL2": onnx_norms.convert_norm,
+    "ReduceLogSum": onnx_norms.convert_norm,
+    "ReduceLogSumExp": onnx_norms.convert_norm,
     "ReduceMax": onnx_maxima.convert_reduction,
     "ReduceMean": onnx_products.convert_reduction,
     "ReduceMin": onnx_maxima.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
+    "ReduceSumSquare": onnx_norms.convert_norm,
+    "Resize": onnx_resize.convert_resize,
     "Sigmoid": onnx_epilogue.convert_sigmoid,
     "Softmax": onnx_epilogue.convert_softmax,
     "Sub": onnx_elementwise.convert_sub,
     "Sum": onnx_elementwise.convert_sum,
+    "Upsample": onnx_resize.convert_resize,
+    **dict.fromkeys(sorted(onnx_indexing.GATHERS), onnx_indexing.convert_gather),
+    **dict.fromkeys(sorted(onnx_indexing.SCATTERS), onnx_indexing.convert_scatter),
     **dict.fromkeys(sorted(onnx_movement.OPERATORS), onnx_movement.convert_movement),
     **dict.fromkeys(onnx_activations.FUNCTIONS, onnx_activations.convert_activation),
 }
@@ -140,7 +164,7 @@ class _Importer:
             self._require_known_part(node)
             return [Unknown()] * len(proto.output)
         if not any(isinstance(value, Encrypted) for value in inputs):
-            return self._fold(proto, inputs)
+            return self._convert(node)
         if proto.op_type in ("Shape", "Size") and isinstance(inputs[0], Encrypted):
             stand_in = np.broadcast_to(np.float32(0), inputs[0].shape)
             return list(run_node(proto, self._model.opset, [stand_in]))
@@ -161,15 +185,14 @@ class _Importer:
 
     def _convert(self, node: Node) -> list[Value]:
         try:
-            return _CONVERTERS[node.operator](self._builder, node)
+            if any(isinstance(value, Encrypted) for value in node.inputs):
+                return _CONVERTERS[node.operator](self._builder, node)
+            return self._fold(node)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise NodeError(f"{node.operator} is malformed: {error}") from error
 
-    def _fold(self, proto: NodeProto, inputs: tuple[Value | None, ...]) -> list[Value]:
-        if proto.domain not in ("", "ai.onnx") or proto.op_type not in FOLDABLE:
-            raise unsupported(proto)
-        arrays = [value if isinstance(value, np.ndarray) else None for value in inputs]
-        results = run_node(proto, self._model.opset, arrays)
+    def _fold(self, node: Node) -> list[Value]:
+        results = fold(node, _CONVERTERS.get(node.operator))
         self._folded += sum(result.size for result in results)
         if self._folded > _MAX_FOLDED:
             raise NodeError(

@@ -174,6 +174,8 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
         value = values.get(node.output[0]) if len(node.output) == 1 else None
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
             continue
+        if _breaks_inference(node):
+            continue
         if isinstance(value, np.ndarray) and value.size <= _SMALL:
             graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
         elif node.op_type in KEEP_SHAPE and node.input and node.output:
@@ -182,6 +184,15 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _breaks_inference(node: NodeProto) -> bool:
+    """Return whether onnx 1.23 would read outside its memory, or never end, to infer its shape."""
+    return any(
+        (attribute.name == "batch_dims" and attribute.i < 0)
+        or (attribute.name == "equation" and not attribute.s.isascii())
+        for attribute in node.attribute
+    )
 
 
 def _known_shapes(infos: list[ValueInfoProto]) -> list[tuple[str, Shape]]:

@@ -112,6 +112,13 @@ class Node:
         found = self.attribute(name, AttributeProto.FLOAT)
         return default if found is None else float(found.f)
 
+    def reals(self, name: str) -> tuple[float, ...]:
+        """Return a list of floating-point numbers; raise `NodeError` if it is absent."""
+        found = self.attribute(name, AttributeProto.FLOATS)
+        if found is None:
+            raise NodeError(f"{self.operator} lacks the attribute '{name}'")
+        return tuple(found.floats)
+
     def text(self, name: str, default: str) -> str:
         """Return a string attribute."""
         found = self.attribute(name, AttributeProto.STRING)

@@ -136,20 +136,21 @@ def broadcast_matrix(source: Shape, shape: Shape, weights: Array | float = 1.0) 
 def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn BatchNormalization with its stored statistics into a scaling per channel."""
     x = node.encrypted(0)
-    if node.integer("training_mode", 0) or not node.integer("spatial", 1):
+    if node.integer("training_mode", 0):
         raise NodeError(
-            "BatchNormalization in training mode or per pixel is not supported",
+            "BatchNormalization in training mode is not supported",
             "export the network in inference mode, model.eval() in PyTorch",
         )
-    channels = x.shape[1] if len(x.shape) > 1 else 1
+    per_pixel = node.opset < 9 and not node.integer("spatial", 1)
+    normalized = x.shape[1:] if per_pixel else x.shape[1:2] or (1,)
     statistics = [node.weights(k) for k in range(1, 5)]
     for values in statistics:
-        if values.shape != (channels,):
+        if values.shape != normalized:
             raise NodeError(f"statistics of shape {values.shape} do not fit {x.shape}")
     scale, shift, mean, variance = statistics
     with np.errstate(all="ignore"):  # the builder reports what is not finite
         factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
-    view = (-1,) + (1,) * (len(x.shape) - 2)
+    view = normalized + (1,) * (len(x.shape) - 1 - len(normalized))
     matrix = broadcast_matrix(x.shape, x.shape, factor.reshape(view))
     bias = (shift - mean * factor).reshape(view)
     return [builder.linear([(x.position, matrix)], bias, x.shape, node.origin)]
@@ -159,13 +160,14 @@ def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
     axes = reduced_axes(node, len(x.shape))
-    return [_reduce(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
+    keep, mean = bool(node.integer("keepdims", 1)), node.operator == "ReduceMean"
+    return [reduce_axes(builder, node, x, axes, keep, mean)]
 
 
 def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn GlobalAveragePool into the mean over the spatial axes."""
     x = node.encrypted(0)
-    return [_reduce(builder, node, x, tuple(range(2, len(x.shape))), True)]
+    return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True, True)]
 
 
 def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
@@ -177,13 +179,19 @@ def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
     return tuple(sorted({check_axis(axis, rank) for axis in axes}))
 
 
-def _reduce(
-    builder: GraphBuilder, node: Node, x: Encrypted, axes: tuple[int, ...], keep: bool
+def reduce_axes(
+    builder: GraphBuilder,
+    node: Node,
+    x: Encrypted,
+    axes: tuple[int, ...],
+    keep: bool,
+    mean: bool = False,
 ) -> Encrypted:
+    """Return the sum or the mean along `axes`, which stay with size 1 if `keep`."""
     kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
     count = prod(x.shape[axis] for axis in axes)
     columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
-    weight = 1.0 if node.operator == "ReduceSum" else 1.0 / count
+    weight = 1.0 / count if mean else 1.0
     sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
     shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
     matrix = gather(columns, weight, prod(x.shape))

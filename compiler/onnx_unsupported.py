@@ -13,17 +13,14 @@ _NORMALIZATIONS = (
 KEEP_SHAPE = frozenset(_NORMALIZATIONS.split())
 _REWRITES = (
     (
-        "use AveragePool, or a Conv with stride; both are one matrix for hec",
-        "LpPool GlobalLpPool MaxRoiPool MaxUnpool",
-    ),
-    (
         "export with BatchNormalization; hec folds it into the layer before",
         _NORMALIZATIONS,
     ),
     (
         "encrypted numbers cannot be compared; do this on the client after decryption",
-        "ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual "
-        "NonMaxSuppression NonZero Round TopK",
+        "And ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Equal Floor Greater "
+        "GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not OneHot "
+        "Or Round TopK Unique Xor",
     ),
     (
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",
@@ -39,11 +36,27 @@ _REWRITES = (
         "export the network in inference mode, model.eval() in PyTorch",
         "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
     ),
-    ("divide by a constant, or do this on the client after decryption", "Mod ReduceL2"),
-    ("use Tile, Expand or a Conv with fixed weights instead", "Resize Upsample"),
+    ("do this on the client after decryption", "Det Mod"),
     ("replace attention; it multiplies encrypted tensors and needs Softmax", "Attention"),
-    ("use Tile or DepthToSpace followed by Conv", "ConvTranspose"),
-    ("write it with MatMul and Transpose", "Einsum"),
+    ("multiply the parts with Mul", "CumProd ReduceProd"),
+    ("use DFT, or a Conv with the window's sines and cosines as weights", "STFT"),
+    (
+        "encrypted numbers cannot say where to read; use GridSample with a constant grid, or "
+        "Resize with tf_crop_and_resize",
+        "AffineGrid MaxRoiPool RoiAlign",
+    ),
+    ("encrypted numbers cannot say where to read; use Conv", "DeformConv"),
+    ("use Resize with mode nearest, or ConvTranspose", "MaxUnpool"),
+    (
+        "a program on encrypted data has no sequences; use Split and Concat",
+        "ConcatFromSequence SequenceAt SequenceConstruct SequenceEmpty SequenceErase "
+        "SequenceInsert SequenceLength SequenceMap SplitToSequence",
+    ),
+    (
+        "prepare text before it is encrypted",
+        "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
+    ),
+    ("export the network without its loss", "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss"),
 )
 _HINTS = {operator: hint for hint, operators in _REWRITES for operator in operators.split()}
 _FOREIGN = "export with operators of the standard ONNX set only"

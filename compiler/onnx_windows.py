@@ -58,26 +58,34 @@ def convert_conv(builder: GraphBuilder, node: Node) -> list[Value]:
         raise NodeError(f"'kernel_shape' contradicts the weights of shape {weights.shape}")
     window = window_of(node, x.shape[2:], weights.shape[2:])
     shape = check_shape((batch, len(weights), *window.output))
-    matrix = repeat_diagonally(_conv_matrix(window, weights, group), batch)
-    bias = _conv_bias(node, weights, len(window.output))
+    block = conv_matrix(tap_pixels(window), prod(window.image), weights, group)
+    matrix = repeat_diagonally(block, batch)
+    bias = conv_bias(node, len(weights), len(window.output))
     return [builder.linear([(x.position, matrix)], bias, shape, node.origin)]
 
 
-def _conv_bias(node: Node, weights: Array, spatial: int) -> Array | float:
+def conv_bias(node: Node, outputs: int, spatial: int) -> Array | float:
+    """Return input 2 as it broadcasts to (outputs, *spatial axes), 0 if it is left out."""
     if node.input(2) is None:
         return 0.0
     bias = node.weights(2)
-    if bias.shape != weights.shape[:1]:
-        raise NodeError(f"a bias of shape {bias.shape} does not fit weights of {weights.shape}")
+    if bias.shape != (outputs,):
+        raise NodeError(
+            f"a bias of shape {bias.shape} does not fit weights of {node.weights(1).shape}"
+        )
     return bias.reshape(-1, *[1] * spatial)
 
 
-def _conv_matrix(window: Window, weights: Array, group: int) -> sp.csr_array:
-    """Return the matrix for one image, whose rows are (output channel, output pixel)."""
+def conv_matrix(numbers: Indices, pixels: int, weights: Array, group: int) -> sp.csr_array:
+    """Return the matrix for one image of `pixels`, whose rows are (output channel, output pixel).
+
+    `weights` is (output channels, input channels of a group, taps along each axis).
+    """
     outputs, channels = weights.shape[:2]
-    pixels, taps = prod(window.image), prod(window.kernel)
-    check_nonzeros(outputs * channels * prod(window.output) * taps)
-    numbers = tap_pixels(window)[:, None, :]
+    taps = numbers.shape[1]
+    check_nonzeros(channels * numbers.size)
+    check_nonzeros(outputs * channels * int((numbers >= 0).sum()))
+    numbers = numbers[:, None, :]
     inside = np.repeat(numbers >= 0, channels, axis=1)
     columns = (numbers + _channel_starts(channels, pixels)[:, None])[inside]
     which = np.broadcast_to(
@@ -132,19 +140,32 @@ def _tap_counts(node: Node, window: Window, pixels: Indices) -> Array:
 
 def tap_pixels(window: Window) -> Indices:
     """Return the (output pixels, taps) numbers of the pixels read, -1 in the padding."""
-    rank = len(window.image)
-    pixels: Indices = np.zeros((1,) * 2 * rank, np.int32)
-    inside = np.ones(pixels.shape, np.bool_)
+    positions = []
     for axis, size in enumerate(window.image):
         starts = np.arange(window.output[axis]) * window.strides[axis] - window.begins[axis]
-        positions = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        taps = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        positions.append(np.where((taps >= 0) & (taps < size), taps, -1))
+    return pixel_numbers(positions, window.image)
+
+
+def pixel_numbers(positions: Sequence[Indices], image: Shape) -> Indices:
+    """Return (output pixels, taps) numbers from (outputs, taps) positions along each axis.
+
+    -1 along any axis gives -1.
+    """
+    rank = len(image)
+    outputs, taps = zip(*(axis.shape for axis in positions), strict=True)
+    check_nonzeros(prod(outputs) * prod(taps))
+    pixels: Indices = np.zeros((1,) * 2 * rank, np.int32)
+    inside = np.ones(pixels.shape, np.bool_)
+    for axis, size in enumerate(image):
         view = [1] * 2 * rank
-        view[axis], view[rank + axis] = positions.shape
-        positions = positions.reshape(view)
-        pixels = pixels * size + positions
-        inside = inside & (positions >= 0) & (positions < size)
+        view[axis], view[rank + axis] = positions[axis].shape
+        along = positions[axis].reshape(view)
+        pixels = pixels * size + along
+        inside = inside & (along >= 0)
     flat = np.where(inside, pixels, -1).astype(np.int32)
-    return np.reshape(flat, (prod(window.output), prod(window.kernel)))
+    return np.reshape(flat, (prod(outputs), prod(taps)))
 
 
 def window_of(node: Node, image: Shape, kernel: Shape) -> Window:
