@@ -50,7 +50,7 @@ def is_finished(node: Node) -> bool:
 
 def convert_finished(builder: GraphBuilder, node: Node, converter: Converter) -> list[Value]:
     """Turn a node on values that the client finishes into one more step of the client."""
-    source = _common_source(builder, node)
+    source = _shared_source(builder, node)
     stand_in = GraphBuilder()
     start = stand_in.add(Input("", source.shape))
     replayed = tuple(
@@ -63,7 +63,7 @@ def convert_finished(builder: GraphBuilder, node: Node, converter: Converter) ->
     return [_taken_over(builder, source, stand_in, result, node) for result in results]
 
 
-def _common_source(builder: GraphBuilder, node: Node) -> Encrypted:
+def _shared_source(builder: GraphBuilder, node: Node) -> Encrypted:
     """Return the value that all operands come from by affine steps alone."""
     found = [value for value in node.inputs if isinstance(value, Encrypted)]
     sources = {(value.position, _without_affine(value.epilogue)) for value in found}

@@ -7,13 +7,14 @@ library is imported to find out what an object is: whoever has such an object ha
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 import onnx
@@ -24,6 +25,8 @@ from hec.compiler.errors import CompileError, fail
 AnyArray = NDArray[np.generic]
 Samples: TypeAlias = "AnyArray | Mapping[str, AnyArray]"
 Example: TypeAlias = "ArrayLike | Mapping[str, ArrayLike]"
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TorchModule(Protocol):
@@ -181,13 +184,22 @@ def _from_sklearn(estimator: object, data: Example | None) -> Exported:
         ) from error
     table, columns = _table(data, place)
     try:
-        network = to_onnx(estimator, table[:1])
+        network = _sklearn_network(to_onnx, estimator, table[:1])
     except Exception as error:  # skl2onnx and scikit-learn have exceptions of their own
         raise _refused("skl2onnx", error, place) from error
     if columns is None:
         return Exported(network, np.asarray(table))
     names = [info.name for info in network.graph.input]
     return Exported(network, dict(zip(names, columns, strict=True)))
+
+
+def _sklearn_network(
+    to_onnx: Callable[..., onnx.ModelProto], estimator: object, sample: object
+) -> onnx.ModelProto:
+    try:
+        return to_onnx(estimator, sample)
+    except NameError:  # skl2onnx 1.20 has no ZipMap for a LinearSVC that ends a pipeline
+        return to_onnx(estimator, sample, options={"nocl": True})
 
 
 def _table(data: Example, place: str) -> tuple[AnyArray, list[AnyArray] | None]:
@@ -220,5 +232,9 @@ def _refused(exporter: str, error: Exception, place: str) -> CompileError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _first_line(error: BaseException) -> str:
+    """Return the first line of what went wrong first, without colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    plain = _COLOUR.sub("", str(error)).strip()
+    return (plain or type(error).__name__).splitlines()[0]

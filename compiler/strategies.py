@@ -168,7 +168,10 @@ class Strategies:
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
-        return way != self.refreshing or fastest > FUNCTIONAL_BOOTSTRAP * self._nonlinear()
+        bootstraps = self._nonlinear()
+        return way != self.refreshing or (
+            bootstraps > 0 and fastest > FUNCTIONAL_BOOTSTRAP * bootstraps
+        )
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""
