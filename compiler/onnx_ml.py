@@ -8,16 +8,18 @@ Source: ONNX, Operators-ml.md; where that is silent, what onnxruntime computes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Final
 
 import numpy as np
-from onnx import AttributeProto
+from onnx import AttributeProto, helper
 
 from hec.compiler.client_shapes import follow
 from hec.compiler.client_steps import Affine, Classes, Columns, Label, Norm, Normalize
 from hec.compiler.onnx_client import normalize_input
 from hec.compiler.onnx_matrices import element_numbers, gather, select
+from hec.compiler.onnx_movement import convert_movement
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_products import broadcast_matrix
 from hec.compiler.onnx_values import (
@@ -151,6 +153,21 @@ def convert_normalizer(builder: GraphBuilder, node: Node) -> list[Value]:
     )
 
 
+def convert_feature_vectorizer(builder: GraphBuilder, node: Node) -> list[Value]:
+    """Put the columns of several inputs side by side."""
+    sizes = list(node.integers("inputdimensions", ()))
+    shapes = [node.encrypted(k).shape for k in range(len(node.inputs))]
+    if any(len(shape) != 2 for shape in shapes) or sizes != [shape[1] for shape in shapes]:
+        raise NodeError(
+            f"FeatureVectorizer of shapes {shapes} with inputdimensions {sizes} is not supported",
+            "give each input as (1, n), with n as stated",
+        )
+    concat = helper.make_node(
+        "Concat", list(node.proto.input), list(node.proto.output), name=node.proto.name, axis=1
+    )
+    return convert_movement(builder, replace(node, proto=concat))
+
+
 def convert_zip_map(builder: GraphBuilder, node: Node) -> list[Value]:
     """Keep the array of probabilities, and the labels of its columns."""
     x = node.encrypted(0)
@@ -158,7 +175,9 @@ def convert_zip_map(builder: GraphBuilder, node: Node) -> list[Value]:
     if not x.shape or len(classes) != x.shape[-1]:
         raise NodeError(f"ZipMap of an input of shape {x.shape} has {len(classes)} class labels")
     if not node.is_final:
-        raise NodeError("ZipMap inside the network is not supported", "keep it as the last")
+        raise NodeError(
+            "ZipMap inside the network is not supported", "keep it as the last operator"
+        )
     return [builder.finish(x, x.shape, Columns(classes))]
 
 
@@ -231,6 +250,7 @@ def _reals(node: Node, name: str) -> list[float]:
 
 CONVERTERS: Final[dict[str, Callable[[GraphBuilder, Node], list[Value]]]] = {
     "ArrayFeatureExtractor": convert_array_feature_extractor,
+    "FeatureVectorizer": convert_feature_vectorizer,
     "LinearClassifier": convert_linear_classifier,
     "LinearRegressor": convert_linear_regressor,
     "Normalizer": convert_normalizer,

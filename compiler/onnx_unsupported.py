@@ -66,7 +66,6 @@ _ML_REWRITES = (
     ),
     ("fill in missing values before encryption", "Imputer"),
     ("encrypted numbers cannot be compared; do this on the client", "Binarizer"),
-    ("concatenate with Concat", "FeatureVectorizer"),
     ("use Cast to a float", "CastMap"),
 )
 _ML_HINTS = {operator: hint for hint, operators in _ML_REWRITES for operator in operators.split()}
