@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from hec.compiler.client_shapes import follow
 from hec.compiler.client_steps import MAX_PICKED, Affine, Norm, Normalize
-from hec.compiler.errors import CompileError, Problem
+from hec.compiler.errors import CompileError, InvalidProgram, Problem
 from hec.compiler.onnx_matrices import select
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, NodeError, Value
@@ -105,15 +105,16 @@ def _taken_over(
 ) -> Value:
     if not isinstance(result, Encrypted):
         return result
-    step = affine_step(stand_in.operations, result)
-    if step is None:
-        raise NodeError(f"{node.operator} after the client's steps is not supported", _ON_CLIENT)
-    if len(step.columns) > MAX_PICKED:
+    count = prod(result.shape)
+    if count > MAX_PICKED:
         raise NodeError(
-            f"{node.operator} of {len(step.columns):,} elements after the client's steps; "
+            f"{node.operator} of {count:,} elements after the client's steps; "
             f"the limit is {MAX_PICKED:,}",
             _ON_CLIENT,
         )
+    step = affine_step(stand_in.operations, result)
+    if step is None:
+        raise InvalidProgram(f"{node.operator} was taken for a move, and adds up elements")
     return builder.finish(source, result.shape, step)
 
 
@@ -168,16 +169,20 @@ def _layers_below(operations: Sequence[TensorOperation], position: int) -> list[
 
 def normalize_input(builder: GraphBuilder, x: Encrypted, norm: Norm) -> Encrypted | None:
     """Return an input that the client normalizes; None if `x` is more than a scaled input."""
-    found = None if x.epilogue else _from_input(builder.operations, x.position)
+    below = builder.operations[x.position]
+    if x.epilogue or below.shape != x.shape:
+        return None
+    if isinstance(below, Input):
+        prologue = (*below.prologue, Normalize(norm))
+        return builder.add(Input(below.name, below.shape, prologue=prologue))
+    found = _from_input(builder.operations, x.position) if prod(x.shape) <= MAX_PICKED else None
     if found is None or found[0].shape != x.shape:
         return None
     source, matrix, bias = found
     step = _step_of(matrix, bias, x.shape)
     if step is None:
         return None
-    count = prod(x.shape)
-    plain = step == Affine(tuple(range(count)), (1.0,) * count, (0.0,) * count, x.shape)
-    prologue = (*source.prologue, *(() if plain else (step,)), Normalize(norm))
+    prologue = (*source.prologue, step, Normalize(norm))
     return builder.add(Input(source.name, source.shape, prologue=prologue))
 
 

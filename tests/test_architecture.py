@@ -75,7 +75,7 @@ MAY_IMPORT_RUNTIME_LATE = frozenset(
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})
-HEAVY = ("tenseal", "_sealapi_cpp", "openfhe", "onnxruntime", "torch")
+HEAVY = ("tenseal", "_sealapi_cpp", "openfhe", "onnxruntime", "torch", "sklearn", "skl2onnx")
 
 FILE_LINES, FUNCTION_LINES = 400, 50
 BANNED_WORDS = frozenset({"utils", "util", "helpers", "helper", "common", "manager"})

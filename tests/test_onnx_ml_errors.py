@@ -271,6 +271,12 @@ def test_labels_that_cannot_be_looked_up_are_named(name: str) -> None:
             AGAIN,
         ),
         (
+            [node("Sigmoid", "x", "s"), node("Cast", "s", "c", to=TensorProto.FLOAT),
+             node("Concat", "s,c", axis=1)],
+            "Concat of tensors that the client finishes in different ways is not supported",
+            ON_CLIENT,
+        ),
+        (
             [node("Softmax", "x", "s"), node("Concat", "s,s", "d", axis=1),
              node("Transpose", "d", "e"), node("Concat", "e,e", axis=3)],
             "Concat cannot be computed: ",
