@@ -43,6 +43,7 @@ demo: $(READY)  ## compile a trained network, encrypt an image, predict, decrypt
 
 examples: $(READY)  ## run the examples
 	$(BIN)/python examples/encrypt_your_own_model.py
+	$(BIN)/python examples/scikit_learn.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/client_server.sh
 
 test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE where it works

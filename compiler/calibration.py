@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from typing_extensions import assert_never
 
+from hec.compiler.client_steps import Normalize, prepared
 from hec.compiler.errors import CompileError, Problem, fail, warn
 from hec.compiler.evaluate import evaluate, polynomial
 from hec.compiler.target import Target
@@ -75,7 +76,10 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Samples by input name, each (samples, elements), or None: then `input_range` holds."""
+    """Samples by input name, each (samples, elements), or None: then `input_range` holds.
+
+    They are what is encrypted: an input's prologue is done.
+    """
 
     samples: dict[str, Array] | None = None
     input_range: tuple[float, float] = (-1.0, 1.0)
@@ -94,6 +98,7 @@ class Calibration:
         Raises `CompileError` if names, shapes, types, or values do not fit.
         """
         if samples is None:
+            _require_bounded(graph, model_name)
             return _without_samples(target, model_name)
         expected = {operation.name: operation.shape for _, operation in inputs(graph)}
         given = _by_name(samples, expected, model_name)
@@ -108,8 +113,10 @@ class Calibration:
         limit = affordable_samples(graph, MULTIPLICATIONS)
         chosen = np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)
         kept = {
-            name: np.asarray(array[chosen], np.float64).reshape(len(chosen), -1)
-            for name, array in given.items()
+            operation.name: prepared(
+                given[operation.name][chosen], operation.shape, operation.prologue
+            )
+            for _, operation in inputs(graph)
         }
         return Calibration(kept, target.input_range, target.range_margin)
 
@@ -152,6 +159,18 @@ def _without_samples(target: Target, model_name: str) -> Calibration:
         "pass --calibration with a few hundred real inputs",
     )
     return Calibration(None, target.input_range, 1.0)
+
+
+def _require_bounded(graph: TensorGraph, model_name: str) -> None:
+    """Raise `CompileError` for an input whose range no interval of the raw input tells."""
+    for _, operation in inputs(graph):
+        last = operation.prologue[-1:]
+        if last and not (isinstance(last[0], Normalize) and last[0].norm in ("l1", "l2")):
+            raise fail(
+                "without calibration data nothing is known of values divided by their largest",
+                f"{model_name}: input '{operation.name}'",
+                "pass --calibration with a few hundred real inputs",
+            )
 
 
 def _by_name(
@@ -224,7 +243,8 @@ def _bounds(
 ) -> tuple[Array, Array]:
     match operation:
         case Input():
-            ends = np.array(input_range) / operation.divisor
+            limits = (-1.0, 1.0) if operation.prologue else input_range  # a norm ends a prologue
+            ends = np.array(limits) / operation.divisor
             count = prod(operation.shape)
             return np.full(count, ends.min()), np.full(count, ends.max())
         case Linear():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hec.compiler.agreement import Error, agreement, classes, error, root_mean_square
 from hec.compiler.clear_model import ClearModel
+from hec.compiler.client_steps import prepared
 from hec.compiler.encrypted_check import EncryptedCheck, Progress, run_encrypted
 from hec.compiler.errors import fail
 from hec.compiler.forecast import bootstrap_count
@@ -126,7 +127,7 @@ def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None
 def _output(
     output: PlanOutput, values: AnyArray, expected: AnyArray, raw: tuple[Array, Array]
 ) -> OutputCheck:
-    is_class = expected.dtype.kind in "iu"
+    is_class = expected.dtype.kind in "iuU"
     return OutputCheck(
         output.name,
         agreement(values, expected, output),
@@ -147,31 +148,35 @@ def _require(encrypted: int, samples: int) -> None:
 
 def _outside_share(plan: Plan, arrays: Mapping[str, Array]) -> float | None:
     found = [
-        ((arrays[item.name] < item.interval[0]) | (arrays[item.name] > item.interval[1])).any(
-            axis=1
-        )
+        _leaves(prepared(arrays[item.name], item.shape, item.prologue), item.interval)
         for item in plan.client.inputs
         if item.interval is not None
     ]
     return float(np.any(found, axis=0).mean()) if found else None
 
 
+def _leaves(values: Array, interval: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return for each sample whether an element lies outside."""
+    return np.asarray(((values < interval[0]) | (values > interval[1])).any(axis=1))
+
+
 def _accuracy(values: AnyArray, output: PlanOutput, labels: AnyArray | None) -> float | None:
     if labels is None:
         return None
     flat = labels.reshape(-1)
-    if len(flat) != len(values) or flat.dtype.kind not in "iub":
-        raise fail(
-            f"labels of type {labels.dtype} and shape {labels.shape} do not fit "
-            f"{len(values)} samples",
-            "--labels",
-            "give one whole number, the class, for each sample",
-        )
     found = classes(values, output)
     if found is None:
         raise fail(
             "labels need an output that tells a class, and the first output does not",
             f"output '{output.name}' of shape {output.shape}",
             "leave out --labels",
+        )
+    texts = found.dtype.kind == "U"
+    if len(flat) != len(values) or flat.dtype.kind not in ("U" if texts else "iub"):
+        raise fail(
+            f"labels of type {labels.dtype} and shape {labels.shape} do not fit "
+            f"{len(values)} samples",
+            "--labels",
+            f"give one {'text' if texts else 'whole number'}, the class, for each sample",
         )
     return float((found == flat).mean())

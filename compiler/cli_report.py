@@ -103,6 +103,9 @@ def _parameter_facts(parameters: ParametersReport) -> list[tuple[str, str]]:
 def _tensor(item: TensorReport) -> str:
     shape = ", ".join(map(str, item.shape))
     text = f"'{item.name}' ({shape}): {item.ciphertexts} ciphertexts, {size(item.bytes)}"
+    if item.classes is not None:
+        more = f" and {len(item.classes) - 10} more" if len(item.classes) > 10 else ""
+        text += f", classes {', '.join(map(str, item.classes[:10]))}{more}"
     return text if item.interval is None else f"{text}, calibrated on {_interval(item.interval)}"
 
 

@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto
 
 from hec.compiler import (
     onnx_activations,
+    onnx_client,
     onnx_conv_transpose,
     onnx_einsum,
     onnx_elementwise,
@@ -23,6 +24,7 @@ from hec.compiler import (
     onnx_grid_sample,
     onnx_indexing,
     onnx_maxima,
+    onnx_ml,
     onnx_movement,
     onnx_norms,
     onnx_products,
@@ -98,6 +100,16 @@ _CONVERTERS: dict[str, Converter] = {
 }
 
 
+def _converter(proto: NodeProto) -> Converter | None:
+    if proto.domain == onnx_ml.DOMAIN:
+        return onnx_ml.CONVERTERS.get(proto.op_type)
+    return _CONVERTERS.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
+
+
+def _is_shape(proto: NodeProto) -> bool:
+    return proto.domain in ("", "ai.onnx") and proto.op_type in ("Shape", "Size")
+
+
 @dataclass(frozen=True)
 class ImportedModel:
     """A network as a TensorGraph, and the name by which messages call it."""
@@ -115,7 +127,7 @@ def import_onnx(
     `CompileError` with all problems of the network if it cannot be imported.
     """
     loaded = load_model(model)
-    graph = _Importer(loaded, target).run()
+    graph = onnx_client.one_of_each_input(_Importer(loaded, target).run(), loaded.name)
     check(graph, "import_onnx")
     return ImportedModel(graph, loaded.name)
 
@@ -127,10 +139,11 @@ class _Importer:
         self._model = model
         self._builder = GraphBuilder(target.maxpool)
         self._values: dict[str, Value] = dict(model.constants)
-        self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes)
+        shapes = input_shapes(model, target)
+        self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes, shapes)
         self._failures: list[tuple[NodeProto, NodeError]] = []
         self._folded = 0
-        for name, shape in input_shapes(model, target).items():
+        for name, shape in shapes.items():
             self._values[name] = self._builder.add(Input(name, shape))
 
     def run(self) -> TensorGraph:
@@ -165,15 +178,14 @@ class _Importer:
             return [Unknown()] * len(proto.output)
         if not any(isinstance(value, Encrypted) for value in inputs):
             return self._convert(node)
-        if proto.op_type in ("Shape", "Size") and isinstance(inputs[0], Encrypted):
+        if _is_shape(proto) and isinstance(inputs[0], Encrypted):
             stand_in = np.broadcast_to(np.float32(0), inputs[0].shape)
             return list(run_node(proto, self._model.opset, [stand_in]))
         self._require_support(proto)
         return self._convert(node)
 
     def _require_support(self, proto: NodeProto) -> None:
-        known = proto.op_type in _CONVERTERS or proto.op_type in ("Shape", "Size")
-        if proto.domain not in ("", "ai.onnx") or not known:
+        if _converter(proto) is None and not _is_shape(proto):
             raise unsupported(proto)
 
     def _require_known_part(self, node: Node) -> None:
@@ -185,9 +197,14 @@ class _Importer:
 
     def _convert(self, node: Node) -> list[Value]:
         try:
-            if any(isinstance(value, Encrypted) for value in node.inputs):
-                return _CONVERTERS[node.operator](self._builder, node)
-            return self._fold(node)
+            if not any(isinstance(value, Encrypted) for value in node.inputs):
+                return self._fold(node)
+            converter = _converter(node.proto)
+            if converter is None:
+                raise unsupported(node.proto)
+            if onnx_client.is_finished(node):
+                return onnx_client.convert_finished(self._builder, node, converter)
+            return converter(self._builder, node)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise NodeError(f"{node.operator} is malformed: {error}") from error
 

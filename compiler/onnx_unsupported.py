@@ -59,11 +59,33 @@ _REWRITES = (
     ("export the network without its loss", "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss"),
 )
 _HINTS = {operator: hint for hint, operators in _REWRITES for operator in operators.split()}
+_ML_REWRITES = (
+    (
+        "trees compare, and encrypted numbers cannot be compared; use a linear model or an MLP",
+        "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor",
+    ),
+    (
+        "with a linear kernel use LinearSVC, LinearSVR or SGDClassifier, which export as one "
+        "matrix; other kernels have no polynomial form here",
+        "SVMClassifier SVMRegressor",
+    ),
+    (
+        "look up and encode categories before encryption, and export with a float input",
+        "CategoryMapper DictVectorizer LabelEncoder OneHotEncoder",
+    ),
+    ("fill in missing values before encryption", "Imputer"),
+    ("encrypted numbers cannot be compared; do this on the client", "Binarizer"),
+    ("use Cast to a float", "CastMap"),
+)
+_ML_HINTS = {operator: hint for hint, operators in _ML_REWRITES for operator in operators.split()}
 _FOREIGN = "export with operators of the standard ONNX set only"
 
 
 def unsupported(proto: NodeProto) -> NodeError:
     """Return the problem with an operator that hec does not have, and a rewrite if one is known."""
+    if proto.domain == "ai.onnx.ml":
+        hint = _ML_HINTS.get(proto.op_type, _FOREIGN)
+        return NodeError(f"{proto.op_type} is not supported", hint)
     if proto.domain not in ("", "ai.onnx"):
         return NodeError(f"{proto.domain}.{proto.op_type} is not supported", _FOREIGN)
     hint = _HINTS.get(proto.op_type, "rewrite the network without this operator")

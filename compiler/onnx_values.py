@@ -16,7 +16,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler.target import MaxPoolChoice
-from hec.compiler.tensor_ir import Array, EpilogueStep, Linear, Origin, Shape, TensorOperation
+from hec.compiler.tensor_ir import (
+    Array,
+    ClientStep,
+    EpilogueStep,
+    Linear,
+    Origin,
+    Shape,
+    TensorOperation,
+)
 
 MAX_ELEMENTS = 2**24  # of one encrypted tensor: 512 ciphertexts at ring degree 65536
 MAX_CONSTANT = 2**26  # elements of one constant: 512 MiB in float64
@@ -35,7 +43,7 @@ class Encrypted:
 
     position: int
     shape: Shape
-    epilogue: tuple[EpilogueStep, ...] = ()
+    epilogue: tuple[ClientStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class GraphBuilder:
             )
         return self.add(Linear(tuple(merged), tuple(merged.values()), flat.copy(), shape, origin))
 
-    def finish(self, value: Encrypted, shape: Shape, *steps: EpilogueStep) -> Encrypted:
+    def finish(self, value: Encrypted, shape: Shape, *steps: ClientStep) -> Encrypted:
         """Return `value` after further steps that the client computes, which lead to `shape`."""
         epilogue = value.epilogue
         if not epilogue and self.operations[value.position].shape != value.shape:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import overload
 
 import numpy as np
 import onnx
@@ -20,6 +21,13 @@ from hec.compiler.onnx_import import import_onnx
 from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
+from hec.compiler.python_models import (
+    Example,
+    PythonModel,
+    Samples,
+    as_samples,
+    export,
+)
 from hec.compiler.strategies import Candidate, Libraries, Strategies
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
@@ -36,30 +44,70 @@ from hec.compiler.typing_rules import infer_types
 
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+Progress = Callable[[str], None]
 _MAX_FILE_BYTES = 2**31 - 1  # protobuf writes no more; then `hec check` has to be given the file
 Primes = tuple[Sequence[int], Sequence[int]]  # of a chain, and special ones
 
 
+def _silent(step: str) -> None:
+    """Tell nobody."""
+
+
+@overload
 def compile(
     model: Model,
-    calibration: AnyArray | Mapping[str, AnyArray] | None = None,
+    calibration: Samples | None,
+    /,
     target: Target | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = _silent,
+) -> Plan: ...
+@overload
+def compile(
+    model: Model,
+    *,
+    calibration: Samples | None = None,
+    target: Target | None = None,
+    progress: Progress = _silent,
+) -> Plan: ...
+@overload
+def compile(
+    model: PythonModel,
+    example: Example,
+    target: Target | None = None,
+    progress: Progress = _silent,
+    *,
+    calibration: Samples | None = None,
+) -> Plan: ...
+def compile(
+    model: Model | PythonModel,
+    example: Example | None = None,
+    target: Target | None = None,
+    progress: Progress = _silent,
+    *,
+    calibration: Samples | None = None,
 ) -> Plan:
     """Return the plan that predicts what `model` predicts, on encrypted inputs.
 
-    `model` is a path, the file's bytes, or a ModelProto. `calibration` holds real inputs, as the
-    model takes them: an array whose first axis counts samples, or one array per input name.
+    `model` is a path, an ONNX file's bytes, or a ModelProto. `calibration` holds real inputs, as
+    the model takes them: an array whose first axis counts samples, or one array per input name.
+    A torch module needs an `example`, a batch of inputs; a scikit-learn estimator its training
+    data. These calibrate, too, unless `calibration` is given; a single sample does not.
     `progress` is told the name of every step. Raises `CompileError` where the user can act.
     """
     target = target or Target()
     progress("import")
-    imported = import_onnx(model, target)
-    seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
-    average_pools.tell_effect(model, imported, seen, target)
+    if isinstance(model, str | os.PathLike | bytes | onnx.ModelProto):
+        network, samples = model, as_samples(example)
+    else:
+        exported = export(model, example)
+        network, samples = exported.network, exported.samples
+    imported = import_onnx(network, target)
+    samples = samples if calibration is None else calibration
+    seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
+    average_pools.tell_effect(network, imported, seen, target)
     chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")
-    return plan_of(chosen, imported.name, _file(model))
+    return plan_of(chosen, imported.name, _file(network))
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"") -> Plan:
@@ -160,6 +208,7 @@ def _input(operation: Input, made: ckks_ir.Input) -> PlanInput:
         made.scale,
         operation.divisor,
         operation.interval,
+        operation.prologue,
     )
 
 

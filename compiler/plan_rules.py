@@ -15,11 +15,13 @@ from hec.compiler import ckks_ir
 from hec.compiler.bootstrapping import DEGREES
 from hec.compiler.checked_json import damaged
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, Instruction, Program
+from hec.compiler.client_shapes import follow
 from hec.compiler.errors import InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.layout import UNUSED, Layout
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.security import is_secure
+from hec.compiler.tensor_ir import ClientStep
 from hec.compiler.typing_rules import infer_types, operands
 
 RING_DEGREES: Final = tuple(2**i for i in range(10, 18))
@@ -117,8 +119,20 @@ def _check_tensor(
         _require(tensor.divisor > 0, "the divisor is not positive", place)
         low, high = tensor.interval or (0.0, 0.0)
         _require(low <= high, "the interval is upside down", place)
+        after = _steps_lead_to(tensor.shape, tensor.prologue, place)
+        _require(after == tensor.shape, "steps before encryption change the shape", place)
     else:
+        _steps_lead_to(tensor.shape, tensor.epilogue, place)
         _check_complete(tensor.layout, prod(tensor.shape), place)
+
+
+def _steps_lead_to(
+    shape: tuple[int, ...], steps: tuple[ClientStep, ...], place: str
+) -> tuple[int, ...]:
+    try:
+        return follow(shape, steps).shape
+    except ValueError as error:
+        raise damaged(f"the client's steps do not fit ({error})", place) from None
 
 
 def _check_layout(layout: Layout, count: int, slots: int, place: str) -> None:

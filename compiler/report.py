@@ -67,6 +67,7 @@ class TensorReport:
     ciphertexts: int
     bytes: int
     interval: tuple[float, float] | None  # of an input's elements, in calibration
+    classes: tuple[int | str, ...] | None  # labels: the values of an output, or its columns
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,9 @@ def _tensor(
     count = item.layout.blocks
     size = count * ciphertext_bytes(parameters, item.level, polynomials)
     interval = item.interval if isinstance(item, PlanInput) else None
-    return TensorReport(item.name, item.shape, item.level, count, size, interval)
+    classes = None if isinstance(item, PlanInput) else item.classes
+    names = None if classes is None else classes.names
+    return TensorReport(item.name, item.shape, item.level, count, size, interval, names)
 
 
 def server_report(server: ServerPart) -> ServerReport:

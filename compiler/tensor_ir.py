@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from typing_extensions import assert_never
 
+from hec.compiler.client_steps import Affine, Columns, Label, Normalize, PrologueStep
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.functions import Function
 
@@ -27,12 +28,13 @@ Origin = tuple[str, ...]  # the ONNX nodes that an operation came from
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """A tensor that the client encrypts, after dividing it by `divisor`."""
+    """A tensor that the client encrypts, after the `prologue` and dividing it by `divisor`."""
 
     name: str
     shape: Shape
     divisor: float = 1.0
     interval: tuple[float, float] | None = None  # where the plan expects the undivided elements
+    prologue: tuple[PrologueStep, ...] = ()  # keeps the shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,9 @@ class EpilogueStep:
     dtype: str = ""  # cast
 
 
+ClientStep: TypeAlias = EpilogueStep | Affine | Normalize | Label | Columns
+
+
 @dataclass(frozen=True)
 class Output:
     """A result that leaves the graph; the client multiplies it by `factor`, then `epilogue`."""
@@ -129,7 +134,7 @@ class Output:
     name: str
     operand: int
     factor: float = 1.0
-    epilogue: tuple[EpilogueStep, ...] = ()
+    epilogue: tuple[ClientStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform
+from hec.compiler.client_steps import prepared
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput, PlanOutput
@@ -178,7 +179,7 @@ def _batch(
 
 
 def _encrypted(item: PlanInput, values: Array, backend: _Exact | Simulator) -> list[Slots]:
-    packed = item.layout.pack(values / item.divisor)
+    packed = item.layout.pack(prepared(values, item.shape, item.prologue) / item.divisor)
     blocks = [packed[:, block] for block in range(item.layout.blocks)]
     return [backend.encrypt(block, item.level, item.scale) for block in blocks]
 

@@ -16,7 +16,7 @@ from hec.compiler.memory import server_memory
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.security import is_secure
 from hec.compiler.strategies import Candidate, Strategies
-from hec.compiler.target import Target
+from hec.compiler.target import BackendName, Target
 from hec.compiler.tensor_ir import Activation, TensorGraph
 from hec.passes.place_bootstraps import REFRESH
 from hec.runtime.simulate import run_clear, run_simulated
@@ -50,6 +50,12 @@ def of_squares(count: int, target: Target) -> Strategies:
 
 def kinds(candidate: Candidate) -> set[type]:
     return {type(x) for x in candidate.choice.lowered.program.instructions}
+
+
+@pytest.mark.parametrize("backend", ["auto", "openfhe"])
+def test_a_network_without_activations_has_nothing_to_refresh(backend: BackendName) -> None:
+    found = of_squares(0, Target(backend=backend)).best()
+    assert Bootstrap not in kinds(found) and found.reason.startswith("a leveled program of ")
 
 
 def test_a_shallow_network_is_leveled_on_tenseal() -> None:
