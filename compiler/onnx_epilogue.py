@@ -22,6 +22,7 @@ ONLY_FINAL = frozenset({"ArgMax", "LogSoftmax", "Softmax"})
 _ALLOWED_AFTER = RESHAPES | ONLY_FINAL | {"Cast", "Dropout", "Identity", "Sigmoid"}
 _SHAPES = frozenset({"Shape", "Size"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+_INTEGERS = frozenset({"bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))})
 
 
 def final_values(nodes: Iterable[NodeProto]) -> Mapping[str, bool]:
@@ -80,9 +81,8 @@ def convert_sigmoid(builder: GraphBuilder, node: Node) -> list[Value]:
 def convert_cast(builder: GraphBuilder, node: Node) -> list[Value]:
     """Ignore Cast between floats; leave any other to the client."""
     x = node.encrypted(0)
-    dtype = helper.tensor_dtype_to_np_dtype(node.integer("to", 1))
-    kind = dtype.name
-    if dtype.kind not in "biuf" and kind not in _FLOATS:
+    kind = helper.tensor_dtype_to_np_dtype(node.integer("to", 1)).name
+    if kind not in _FLOATS | _INTEGERS:  # the client's numpy may know no others
         raise NodeError(f"Cast of an encrypted tensor to {kind} is not supported")
     if kind in _FLOATS and not x.epilogue:
         return [x]

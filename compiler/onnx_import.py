@@ -26,7 +26,7 @@ from hec.compiler.errors import CompileError, Problem
 from hec.compiler.onnx_fold import FOLDABLE, run_node
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
-from hec.compiler.onnx_node import Node, check_arity
+from hec.compiler.onnx_node import Node, check_arity, node_name
 from hec.compiler.onnx_unsupported import unsupported
 from hec.compiler.onnx_values import TOO_LARGE, Encrypted, GraphBuilder, NodeError, Unknown, Value
 from hec.compiler.target import Target
@@ -65,6 +65,11 @@ _CONVERTERS: dict[str, Converter] = {
     **dict.fromkeys(sorted(onnx_movement.OPERATORS), onnx_movement.convert_movement),
     **dict.fromkeys(onnx_activations.FUNCTIONS, onnx_activations.convert_activation),
 }
+
+
+def is_supported(operator: str, domain: str = "") -> bool:
+    """Return whether an encrypted tensor may enter the operator, in some of its forms at least."""
+    return domain in ("", "ai.onnx") and (operator in _CONVERTERS or operator in ("Shape", "Size"))
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,7 @@ class _Importer:
         return self._convert(node)
 
     def _require_support(self, proto: NodeProto) -> None:
-        known = proto.op_type in _CONVERTERS or proto.op_type in ("Shape", "Size")
-        if proto.domain not in ("", "ai.onnx") or not known:
+        if not is_supported(proto.op_type, proto.domain):
             raise unsupported(proto)
 
     def _require_known_part(self, node: Node) -> None:
@@ -189,16 +193,19 @@ class _Importer:
             if isinstance(value, Encrypted):
                 outputs.append(self._output(info.name, value))
             else:
-                problems.append(
-                    Problem(
-                        f"the output '{info.name}' does not depend on any input",
-                        self._model.name,
-                        "remove this output from the model",
-                    )
-                )
+                problems.append(self._constant_output(info.name))
         if problems:
             raise CompileError(*problems)
         return tuple(outputs)
+
+    def _constant_output(self, name: str) -> Problem:
+        makers = [node for node in self._model.nodes if name in node.output]
+        made = "".join(f", made by node '{node_name(n)}' ({n.op_type})" for n in makers)
+        return Problem(
+            f"the output '{name}' does not depend on the elements of any input",
+            f"{self._model.name}: output '{name}'{made}",
+            "remove this output from the model; it is the same for every input of this shape",
+        )
 
     def _output(self, name: str, value: Encrypted) -> Output:
         finished = self._builder.finish(value, value.shape)
