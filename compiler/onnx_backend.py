@@ -10,7 +10,7 @@ Source: the interface that onnx.backend.test runs the tests of the onnx package 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,15 +25,14 @@ from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_inputs import REAL_TYPES
 from hec.compiler.onnx_model import load_model
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Array, TensorGraph
-from hec.compiler.tensor_ir import inputs as graph_inputs
+from hec.compiler.tensor_ir import Array, Input, TensorGraph, inputs
 
 _ONE_EACH = "give one array for each input, in the model's order or by name"
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedModel(BackendRep):
-    """A model to run on many inputs; `graph` is None where only their values tell what is refused."""
+    """A model to run; `graph` is None where only the inputs' values tell what is refused."""
 
     model: ModelProto
     target: Target
@@ -122,8 +121,7 @@ def _is_open(info: ValueInfoProto) -> bool:
 
 def _model_of(node: NodeProto, arrays: Sequence[AnyArray], opset: int) -> ModelProto:
     names = list(dict.fromkeys(filter(None, node.input)))
-    if len(arrays) != len(names):
-        raise fail(_misfit(len(arrays), names), node.op_type, _ONE_EACH)
+    _require_count(arrays, names, node.op_type)
     values = [
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
@@ -138,22 +136,25 @@ def _model_of(node: NodeProto, arrays: Sequence[AnyArray], opset: int) -> ModelP
 
 def _by_name(model: ModelProto, inputs: object) -> dict[str, AnyArray]:
     names = [info.name for info in model_inputs(model)]
-    if isinstance(inputs, Mapping):
-        found = {str(name): _array(value) for name, value in inputs.items()}
-        fits = set(found) == set(names)
-    else:
+    place = model.graph.name or "model"
+    if not isinstance(inputs, Mapping):
         arrays = _arrays(inputs)
-        found = dict(zip(names, arrays, strict=False))
-        fits = len(arrays) == len(names)
-    if not fits:
-        count = len(found) if isinstance(inputs, Mapping) else len(arrays)
-        raise fail(_misfit(count, names), model.graph.name or "model", _ONE_EACH)
-    return found
+        _require_count(arrays, names, place)
+        return dict(zip(names, arrays, strict=True))
+    if set(inputs) != set(names):
+        given = f"the arrays {_quoted(inputs)} do"
+        raise fail(f"{given} not fit the inputs: {_quoted(names)}", place, _ONE_EACH)
+    return {name: _array(inputs[name]) for name in names}
 
 
-def _misfit(given: int, names: Sequence[str]) -> str:
-    listed = ", ".join(f"'{name}'" for name in names) or "none"
-    return f"{given} arrays do not fit the inputs: {listed}"
+def _require_count(arrays: Sequence[AnyArray], names: Sequence[str], place: str) -> None:
+    if len(arrays) != len(names):
+        given = "1 array does" if len(arrays) == 1 else f"{len(arrays)} arrays do"
+        raise fail(f"{given} not fit the inputs: {_quoted(names)}", place, _ONE_EACH)
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
 
 
 def _arrays(inputs: object) -> list[AnyArray]:
@@ -175,7 +176,7 @@ def _array(value: object) -> AnyArray:
 def _results(graph: TensorGraph, arrays: Mapping[str, AnyArray]) -> list[AnyArray]:
     from hec.runtime import epilogue
 
-    samples = {item.name: _sample(item.name, arrays[item.name]) for _, item in graph_inputs(graph)}
+    samples = {item.name: _sample(item, arrays[item.name]) for _, item in inputs(graph)}
     values = evaluate(graph, samples)
     results = []
     for output in graph.outputs:
@@ -193,12 +194,13 @@ def _typed(result: AnyArray, declared: int) -> AnyArray:
     return result.astype(helper.tensor_dtype_to_np_dtype(kind))
 
 
-def _sample(name: str, array: AnyArray) -> Array:
-    """Return one input as the single row of a batch; raise `CompileError` if it is not real."""
-    if array.dtype.kind not in "fV":
-        raise fail(
-            f"the array is of type {array.dtype}, not of real numbers",
-            f"input '{name}'",
-            "give floating-point numbers; the model takes no others here",
-        )
+def _sample(item: Input, array: AnyArray) -> Array:
+    """Return the array as the one row of a batch; raise `CompileError` if it does not fit."""
+    place = f"input '{item.name}'"
+    if array.shape != item.shape:
+        message = f"the array of shape {array.shape} does not fit the shape {item.shape}"
+        raise fail(message, place, "give arrays of the shapes that the model declares")
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        message = f"the array is of type {array.dtype}, not of real numbers"
+        raise fail(message, place, "give floating-point numbers")
     return array.astype(np.float64).reshape(1, -1)

@@ -82,5 +82,9 @@ def _bound(
 def _constant(name: str, array: AnyArray) -> TensorProto:
     try:
         return numpy_helper.from_array(array, name)
-    except (TypeError, ValueError, KeyError, NotImplementedError) as error:
-        raise fail(f"the array cannot be a constant: {error}", f"input '{name}'") from error
+    except (TypeError, ValueError, KeyError, NotImplementedError):  # as versions of onnx differ
+        raise fail(
+            f"the array cannot be a constant: its type {array.dtype} is none of ONNX",
+            f"input '{name}'",
+            "give an array of the type that the model declares",
+        ) from None

@@ -1,4 +1,4 @@
-"""Why hec may refuse a test of an operator that it claims: every reason, and how a refusal tells it.
+"""Why hec may refuse a test of an operator that it claims: every reason, and what tells it.
 
 A reason that no test needs any more fails test_conformance: remove it then.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from conformance_suite import Operator, Verdict
+from conformance_suite import Operator, Verdict, verdicts
 from hec.compiler.errors import Problem
 from hec.compiler.onnx_import import is_supported
 
@@ -22,7 +22,7 @@ class Reason:
 
     text: str
     pattern: str  # what the message of such a refusal starts with
-    operators: Collection[str] = ()
+    operators: tuple[str, ...] = ()
 
     def explains(self, problem: Problem, operators: Collection[Operator]) -> bool:
         """Return whether the reason covers a problem with these operators."""
@@ -32,7 +32,7 @@ class Reason:
 
 REASONS = (
     Reason(
-        "only real numbers are encrypted: no integers, texts, small floats, sequences",
+        "only real numbers of 16 to 64 bits are encrypted",
         r"the input holds .*; only real numbers can be encrypted",
     ),
     Reason("there are no elements", r"the (input|result) of shape \(.*\) has no elements"),
@@ -41,21 +41,24 @@ REASONS = (
         r"the output '.*' does not depend on the elements of any input",
     ),
     Reason("operator sets before 7 broadcast in a way of their own", r"the model uses ONNX oper"),
+    Reason("a mask holds infinite numbers", r"the constant '.*' holds NaN or infinite numbers"),
+    Reason("no comparisons, no division inside of a network", r"(Log)?Softmax inside the network"),
+    Reason("one whole exponent for all elements", r"Pow with the exponent .*", ("Pow",)),
+    Reason("the exponent is encrypted", r"Pow with a constant input 0", ("Pow",)),
     Reason(
-        "a constant is NaN",
-        r"the weights hold NaN|the constant '.*' holds NaN or infinite numbers",
-    ),
-    Reason(
-        "the type has no elements in numpy",
+        "numpy has no such type",
         r"Cast of an encrypted tensor to (float[48]|u?int[24])",
-        ["Cast"],
+        ("Cast",),
     ),
-    Reason("training changes the network", r"\w+ in training mode", ["BatchNormalization", "Dropout"]),
-    Reason("of equal numbers the client takes the first", r"ArgMax with select_last", ["ArgMax"]),
+    Reason(
+        "training changes the network", r"\w+ in training mode", ("BatchNormalization", "Dropout")
+    ),
+    Reason("of equal numbers the client takes the first", r"ArgMax with select_last", ("ArgMax",)),
 )
-NEVER_PASS = {  # claimed, and used inside of networks, where their result is a constant
+NEVER_PASS = {  # claimed, and the tests of onnx have no case that could pass
     "Shape": "its result is a constant",
     "Size": "its result is a constant",
+    "Trilu": "the tests have integers only",
 }
 
 
@@ -63,6 +66,11 @@ def claimed() -> list[Operator]:
     """Return the operators that an encrypted tensor may enter, by domain and name."""
     schemas = {(s.domain, s.name) for s in onnx.defs.get_all_schemas()}
     return sorted((d, name) for d, name in schemas if is_supported(name, d))
+
+
+def node_verdicts(operator: Operator) -> list[Verdict]:
+    """Return the verdicts of the node tests of an operator: models of this one node."""
+    return [v for v in verdicts() if v.kind == "node" and v.operators == (operator,)]
 
 
 def reasons(verdict: Verdict) -> list[Reason | None]:

@@ -1,4 +1,4 @@
-"""The tests that the onnx package ships, run against hec's ONNX backend: passed, refused, or failed.
+"""The tests that the onnx package ships, run against hec's ONNX backend: passed, refused, failed.
 
 Cases, data, and comparison (tolerances, shapes, types) are those of onnx.backend.test. Its real
 networks are left out: they have no data of their own, or must be downloaded.
@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 from onnx import ModelProto, SequenceProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.backend.test.loader import load_model_tests

@@ -1,0 +1,73 @@
+"""How hec computes an operator, seen in what the operator's tests become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import ModelProto, helper, numpy_helper
+
+from conformance_rules import node_verdicts
+from conformance_suite import CHOSEN, Case, Operator, cases, verdict
+from hec.compiler.errors import CompileError
+from hec.compiler.onnx_binding import import_with, model_inputs
+from hec.compiler.onnx_inputs import REAL_TYPES
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Activation, Multiply, Polynomial, TensorGraph
+
+WAYS = {  # how an operator is computed, and what the page says of it
+    "matrix": "exact: a matrix, or nothing at all",
+    "product": "exact: products of encrypted numbers",
+    "fitted": "fitted functions",
+    "client": "by the client, at the end",
+}
+
+
+def how_computed(operator: Operator) -> str:
+    """Return how the operator's passed tests are computed, in the words of the page."""
+    passed = {v.name for v in node_verdicts(operator) if v.outcome == "passed"}
+    of = [case for case in cases() if case.kind == "node" and case.name in passed]
+    found = {way for case in of for graph in _graphs(case) for way in [_way(graph)]}
+    needs = [case for case in of if CHOSEN and verdict(case, Target()).outcome == "refused"]
+    options = ", ".join(f"`--{name} {value}`" for name, value in CHOSEN.items())
+    return "; ".join(text for way, text in WAYS.items() if way in found) + (
+        f" (with {options})" if needs else ""
+    )
+
+
+def _way(graph: TensorGraph) -> str:
+    if any(isinstance(operation, Activation) for operation in graph.operations):
+        return "fitted"
+    if any(isinstance(operation, Multiply | Polynomial) for operation in graph.operations):
+        return "product"
+    steps = {step.name for output in graph.outputs for step in output.epilogue}
+    return "client" if steps - {"reshape"} else "matrix"
+
+
+def _graphs(case: Case) -> Iterator[TensorGraph]:
+    """Yield what a test becomes: all or one of its inputs encrypted, at the end or inside."""
+    infos = model_inputs(case.model)
+    given = map(np.asarray, case.samples[0][0])
+    arrays = dict(zip([info.name for info in infos], given, strict=True))
+    reals = [i.name for i in infos if i.type.tensor_type.elem_type in REAL_TYPES]
+    for model in (case.model, _followed(case.model)):
+        for encrypted in (reals, reals[:1]):
+            try:
+                yield import_with(model, arrays, Target(**CHOSEN), encrypted)
+            except CompileError:
+                continue
+
+
+def _followed(model: ModelProto) -> ModelProto:
+    """Return the model with a product by 2 behind its first output."""
+    longer = ModelProto()
+    longer.CopyFrom(model)
+    first = model.graph.output[0]
+    kind = helper.tensor_dtype_to_np_dtype(first.type.tensor_type.elem_type)
+    two = numpy_helper.from_array(np.array(2, kind), "two")
+    longer.graph.initializer.append(two)
+    longer.graph.node.append(helper.make_node("Mul", [first.name, "two"], ["doubled"]))
+    del longer.graph.output[:]
+    longer.graph.output.append(onnx.ValueInfoProto(name="doubled"))
+    return longer
