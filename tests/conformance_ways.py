@@ -14,7 +14,7 @@ from hec.compiler.errors import CompileError
 from hec.compiler.onnx_binding import import_with, model_inputs
 from hec.compiler.onnx_inputs import REAL_TYPES
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import Activation, EpilogueStep, Multiply, Polynomial, TensorGraph
 
 WAYS = {  # how an operator is computed, and what the page says of it
     "matrix": "exact: a matrix, or nothing at all",
@@ -41,8 +41,9 @@ def _way(graph: TensorGraph) -> str:
         return "fitted"
     if any(isinstance(operation, Multiply | Polynomial) for operation in graph.operations):
         return "product"
-    steps = {step.name for output in graph.outputs for step in output.epilogue}
-    return "client" if steps - {"reshape"} else "matrix"
+    steps = [step for output in graph.outputs for step in output.epilogue]
+    moves = all(isinstance(step, EpilogueStep) and step.name == "reshape" for step in steps)
+    return "matrix" if moves else "client"
 
 
 def _graphs(case: Case) -> Iterator[TensorGraph]:
