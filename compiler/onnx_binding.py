@@ -60,11 +60,11 @@ def import_with(
 ) -> TensorGraph:
     """Import with the inputs `encrypted`, and `arrays` as constants for all others."""
     shapes = {name: arrays[name].shape for name in encrypted}
-    bound = _bound(model, arrays, encrypted)
+    bound = bind(model, arrays, encrypted)
     return import_onnx(bound, replace(target, input_shapes=shapes)).graph
 
 
-def _bound(
+def bind(
     model: ModelProto, arrays: Mapping[str, AnyArray], encrypted: Collection[str]
 ) -> ModelProto:
     """Return the model with its inputs but those `encrypted` as constants, or left out."""

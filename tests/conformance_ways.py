@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 
 from conformance_rules import node_verdicts
@@ -28,15 +29,16 @@ def how_computed(operator: Operator) -> str:
     """Return how the operator's passed tests are computed, in the words of the page."""
     passed = {v.name for v in node_verdicts(operator) if v.outcome == "passed"}
     of = [case for case in cases() if case.kind == "node" and case.name in passed]
-    found = {way for case in of for graph in _graphs(case) for way in [_way(graph)]}
+    found = {way(graph) for case in of for graph in _graphs(case)}
     needs = [case for case in of if CHOSEN and verdict(case, Target()).outcome == "refused"]
     options = ", ".join(f"`--{name} {value}`" for name, value in CHOSEN.items())
-    return "; ".join(text for way, text in WAYS.items() if way in found) + (
+    return "; ".join(text for name, text in WAYS.items() if name in found) + (
         f" (with {options})" if needs else ""
     )
 
 
-def _way(graph: TensorGraph) -> str:
+def way(graph: TensorGraph) -> str:
+    """Return which of `WAYS` a graph is."""
     if any(isinstance(operation, Activation) for operation in graph.operations):
         return "fitted"
     if any(isinstance(operation, Multiply | Polynomial) for operation in graph.operations):
@@ -48,16 +50,25 @@ def _way(graph: TensorGraph) -> str:
 
 def _graphs(case: Case) -> Iterator[TensorGraph]:
     """Yield what a test becomes: all or one of its inputs encrypted, at the end or inside."""
-    infos = model_inputs(case.model)
-    given = map(np.asarray, case.samples[0][0])
-    arrays = dict(zip([info.name for info in infos], given, strict=True))
-    reals = [i.name for i in infos if i.type.tensor_type.elem_type in REAL_TYPES]
     for model in (case.model, _followed(case.model)):
-        for encrypted in (reals, reals[:1]):
+        for encrypted in choices(case):
             try:
-                yield import_with(model, arrays, Target(**CHOSEN), encrypted)
+                yield import_with(model, arrays_of(case), Target(**CHOSEN), encrypted)
             except CompileError:
                 continue
+
+
+def arrays_of(case: Case) -> dict[str, NDArray[np.generic]]:
+    """Return the first inputs of a test, by name."""
+    names = [info.name for info in model_inputs(case.model)]
+    return dict(zip(names, map(np.asarray, case.samples[0][0]), strict=True))
+
+
+def choices(case: Case) -> list[list[str]]:
+    """Return which inputs a backend would encrypt: all real ones, and the first alone."""
+    infos = model_inputs(case.model)
+    reals = [i.name for i in infos if i.type.tensor_type.elem_type in REAL_TYPES]
+    return [reals, reals[:1]] if len(reals) > 1 else [reals]
 
 
 def _followed(model: ModelProto) -> ModelProto:
