@@ -106,9 +106,10 @@ tables and from the tests that the onnx package ships; a test compares it with t
 
 Those tests hand over every operand as an input. hec's backend for them,
 [onnx_backend](../compiler/onnx_backend.py), evaluates the imported network in the clear with exact
-functions; [onnx_binding](../compiler/onnx_binding.py) says which inputs are encrypted: all real
-ones, and where hec refuses that, the first. A *fitted function* is exact there; in a plan it is as
-exact as you ask for, see the [guide](guide.md).
+functions. All real inputs are encrypted, and where hec refuses that, the first one alone; all
+others are constants, as in an exported network ([onnx_binding](../compiler/onnx_binding.py)).
+A *fitted function* is exact there; in a plan it is as exact as you ask for, see the
+[guide](guide.md).
 
 ## On encrypted tensors"""
 _ON_CONSTANTS = """\
@@ -123,7 +124,7 @@ _REFUSED = """\
 def _row(operator: Operator) -> str:
     of = node_verdicts(operator)
     found = counts(of)
-    how = NEVER_PASS.get(operator[1]) or how_computed(operator)
+    how = NEVER_PASS.get(operator[1]) or how_computed(operator) or "onnx has no test of it"
     cells = [_name(operator), how, found["passed"], found["refused"], why_refused(of)]
     return "| " + " | ".join(map(str, cells)) + " |"
 

@@ -63,11 +63,10 @@ REASONS = (
     ),
     Reason("of equal numbers the client takes the first", r"ArgMax with select_last", ("ArgMax",)),
 )
-NEVER_PASS = {  # claimed, and the tests of onnx have no case that could pass
+NEVER_PASS = {  # claimed, with tests of which none could pass
     "Shape": "its result is a constant",
     "Size": "its result is a constant",
     "Trilu": "the tests have integers only",
-    "GlobalLpPool": "there is no test",
 }
 
 
