@@ -123,15 +123,21 @@ def _model_of(node: NodeProto, arrays: Sequence[AnyArray], opset: int) -> ModelP
     names = list(dict.fromkeys(filter(None, node.input)))
     _require_count(arrays, names, node.op_type)
     values = [
-        helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-        )
+        helper.make_tensor_value_info(name, _element_type(name, array), array.shape)
         for name, array in zip(names, arrays, strict=True)
     ]
     results = [ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], node.op_type, values, results)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, opset)])
     return onnx.shape_inference.infer_shapes(model)  # for the types of the outputs
+
+
+def _element_type(name: str, array: AnyArray) -> int:
+    try:
+        return int(helper.np_dtype_to_tensor_dtype(array.dtype))
+    except (ValueError, KeyError):  # as versions of onnx differ
+        message = f"the array is of type {array.dtype}, which is none of ONNX"
+        raise fail(message, f"input '{name}'", "give an array of numbers") from None
 
 
 def _by_name(model: ModelProto, inputs: object) -> dict[str, AnyArray]:
@@ -188,7 +194,7 @@ def _results(graph: TensorGraph, arrays: Mapping[str, AnyArray]) -> list[AnyArra
 
 def _typed(result: AnyArray, declared: int) -> AnyArray:
     """Return a real result as the type that the model declares, float32 where it declares none."""
-    if result.dtype != np.float64:
+    if result.dtype.kind != "f":
         return result
     kind = declared if declared in REAL_TYPES else TensorProto.FLOAT
     return result.astype(helper.tensor_dtype_to_np_dtype(kind))

@@ -84,6 +84,15 @@ def test_classes_stay_integers() -> None:
     np.testing.assert_array_equal(found, X.argmax(axis=1, keepdims=True))
 
 
+def test_classes_as_bfloat16_are_real() -> None:
+    nodes = [node("ArgMax", "x", "c", axis=1), node("Cast", "c", to=TensorProto.BFLOAT16)]
+    model = network(nodes, {"x": (2, 3)})
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    (found,) = OnnxBackend.run_model(model, [X])
+    assert found.dtype == helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+    np.testing.assert_array_equal(found.astype(int), X.argmax(axis=1, keepdims=True))
+
+
 def test_what_overflows_is_infinite() -> None:
     model = network([node("Exp", "x")], {"x": (1,)})
     assert np.isinf(OnnxBackend.run_model(model, [np.array([1e4], np.float32)])[0]).all()
@@ -113,6 +122,13 @@ def test_a_single_node_has_the_operator_set_that_is_asked_for() -> None:
     old, new = (onnx_backend.run_node(softmax, [cube], opset_version=v)[0] for v in (11, 13))
     np.testing.assert_allclose(old.sum(axis=(1, 2)), 1, rtol=1e-6)  # all axes from the second on
     np.testing.assert_allclose(new.sum(axis=2), 1, rtol=1e-6)
+
+
+def test_a_node_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(CompileError, match=r"^Frobnicate is not supported"):
+        onnx_backend.run_node(node("Frobnicate", "x"), [X])
+    with pytest.raises(CompileError, match=r"^cannot multiply matrices of shapes"):
+        onnx_backend.run_node(node("MatMul", "x,w"), [X, X])
 
 
 def test_the_module_is_a_backend_as_well() -> None:
@@ -171,6 +187,11 @@ MESSAGES: dict[str, tuple[Callable[[], object], str]] = {
     "too few for a node": (
         lambda: onnx_backend.run_node(node("MatMul", "x,w"), [X]),
         f"1 array does not fit the inputs: 'x', 'w'\n  --> MatMul\n  help: {ONE_EACH}",
+    ),
+    "no type for a node": (
+        lambda: onnx_backend.run_node(node("Neg", "x"), np.zeros(2, np.timedelta64)),
+        "the array is of type timedelta64, which is none of ONNX\n  --> input 'x'\n"
+        "  help: give an array of numbers",
     ),
     "no inputs": (
         lambda: OnnxBackend.run_model(product(), None),
