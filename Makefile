@@ -20,8 +20,8 @@ OPENFHE_TESTS := OMP_WAIT_POLICY=passive $(OPENFHE_BIN)/python -m pytest -m open
 SOURCES := compiler passes runtime hec tests examples bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo examples test test-slow lint types check format bench wheel openfhe \
-	test-openfhe clean
+.PHONY: help setup demo examples test test-slow conformance operators lint types check format \
+	bench wheel openfhe test-openfhe clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE whe
 
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
+
+conformance: $(READY)  ## hec in the tests that the onnx package ships: passed, refused, failed
+	@$(BIN)/python tests/conformance_page.py
+
+operators: $(READY)  ## the same, and write docs/operators.md from it
+	@$(BIN)/python tests/conformance_page.py --write
 
 lint: $(READY)  ## format and lint, changing nothing
 	$(BIN)/ruff format --check $(SOURCES)

@@ -118,7 +118,13 @@ def _broadcast_to(builder: GraphBuilder, x: Encrypted, shape: Shape, origin: Ori
 def convert_pow(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn a power with a small whole exponent into a polynomial, any other into a function."""
     shape = _broadcast_shape(node)
-    if not isinstance(node.required(0), Encrypted):
+    base = node.required(0)
+    if not isinstance(base, Encrypted):
+        if isinstance(base, np.ndarray) and base.dtype.kind in "iu":
+            raise NodeError(
+                "Pow of whole numbers gives whole numbers, which cannot be encrypted",
+                "make the base a constant of real numbers",
+            )
         return [_exponential(builder, node, node.weights(0), shape)]
     exponents = np.unique(node.weights(1))
     if len(exponents) > 1:

@@ -26,6 +26,7 @@ _MOVES = RESHAPES | REARRANGING | {"Cast", "Dropout", "Identity"}
 _ALLOWED_AFTER = _MOVES | ONLY_FINAL | {"Normalizer", "Sigmoid", "ZipMap"}
 _SHAPES = frozenset({"Shape", "Size"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+_INTEGERS = frozenset({"bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))})
 
 
 def final_values(nodes: Sequence[NodeProto], inputs: Iterable[str]) -> Mapping[str, bool]:
@@ -110,9 +111,8 @@ def convert_cast(builder: GraphBuilder, node: Node) -> list[Value]:
     labels = [step.classes for step in x.epilogue if isinstance(step, Label)]
     if labels and (to == TensorProto.STRING or labels[0].texts):
         return [_cast_labels(x, to)]
-    dtype = helper.tensor_dtype_to_np_dtype(to)
-    kind = "string" if to == TensorProto.STRING else dtype.name
-    if dtype.kind not in "biuf" and kind not in _FLOATS:
+    kind = "string" if to == TensorProto.STRING else helper.tensor_dtype_to_np_dtype(to).name
+    if kind not in _FLOATS | _INTEGERS:  # the client's numpy may know no others
         raise NodeError(f"Cast of an encrypted tensor to {kind} is not supported")
     if kind in _FLOATS and not x.epilogue:
         return [x]
@@ -121,6 +121,7 @@ def convert_cast(builder: GraphBuilder, node: Node) -> list[Value]:
             f"Cast of an encrypted tensor to {kind} inside the network is not supported",
             "encrypted numbers are real; remove the Cast, or move it to the end",
         )
+    kind = "float32" if kind == "bfloat16" else kind  # which numpy does not know
     return [builder.finish(x, x.shape, EpilogueStep("cast", dtype=kind))]
 
 

@@ -37,7 +37,7 @@ from hec.compiler.onnx_constants import Converter, fold
 from hec.compiler.onnx_fold import run_node
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
-from hec.compiler.onnx_node import Node, check_arity
+from hec.compiler.onnx_node import Node, check_arity, node_name
 from hec.compiler.onnx_unsupported import unsupported
 from hec.compiler.onnx_values import TOO_LARGE, Encrypted, GraphBuilder, NodeError, Unknown, Value
 from hec.compiler.target import Target
@@ -108,6 +108,12 @@ def _converter(proto: NodeProto) -> Converter | None:
 
 def _is_shape(proto: NodeProto) -> bool:
     return proto.domain in ("", "ai.onnx") and proto.op_type in ("Shape", "Size")
+
+
+def is_supported(operator: str, domain: str = "") -> bool:
+    """Return whether an encrypted tensor may enter the operator, in some of its forms at least."""
+    proto = NodeProto(op_type=operator, domain=domain)
+    return _converter(proto) is not None or _is_shape(proto)
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,7 @@ class _Importer:
         return self._convert(node)
 
     def _require_support(self, proto: NodeProto) -> None:
-        if _converter(proto) is None and not _is_shape(proto):
+        if not is_supported(proto.op_type, proto.domain):
             raise unsupported(proto)
 
     def _require_known_part(self, node: Node) -> None:
@@ -236,16 +242,19 @@ class _Importer:
             if isinstance(value, Encrypted):
                 outputs.append(self._output(info.name, value))
             else:
-                problems.append(
-                    Problem(
-                        f"the output '{info.name}' does not depend on any input",
-                        self._model.name,
-                        "remove this output from the model",
-                    )
-                )
+                problems.append(self._constant_output(info.name))
         if problems:
             raise CompileError(*problems)
         return tuple(outputs)
+
+    def _constant_output(self, name: str) -> Problem:
+        makers = [node for node in self._model.nodes if name in node.output]
+        made = "".join(f", made by node '{node_name(n)}' ({n.op_type})" for n in makers)
+        return Problem(
+            f"the output '{name}' does not depend on the elements of any input",
+            f"{self._model.name}: output '{name}'{made}",
+            "remove this output from the model; it is the same for every input of this shape",
+        )
 
     def _output(self, name: str, value: Encrypted) -> Output:
         finished = self._builder.finish(value, value.shape)

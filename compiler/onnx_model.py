@@ -20,11 +20,13 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from hec.compiler.errors import CompileError, Problem, fail
 from hec.compiler.onnx_functions import inline_functions
-from hec.compiler.onnx_node import node_name
+from hec.compiler.onnx_node import node_name, read_by
 from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant
 
 OLDEST_OPSET = 7
+STANDARD = frozenset({"", "ai.onnx"})  # names of the domain of the standard operators
 _MAX_FILE_BYTES = 2**31  # protobuf reads no larger message
+_MAX_LISTED = 5  # operators in a message about all of them
 _DIVERGED = "check that training did not diverge, and export again"
 EXPORT_AGAIN = "export the model again, and check it with onnx.checker.check_model"
 
@@ -122,25 +124,39 @@ def _node_texts(nodes: Iterable[NodeProto]) -> list[object]:
 
 
 def _opset(name: str, proto: ModelProto) -> int:
-    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    newest = onnx.defs.onnx_opset_version()
+    """Return the version of the standard operator set; the newest if no node belongs to it."""
+    versions = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
+    newest = int(onnx.defs.onnx_opset_version())
+    place = f"{name}{_operators(proto)}"
     if not versions:
-        raise fail("the model does not state its ONNX operator set", name, EXPORT_AGAIN)
+        inner = [node for function in proto.functions for node in function.node]
+        if any(node.domain in STANDARD for node in [*proto.graph.node, *inner]):
+            raise fail("the model does not state its ONNX operator set", place, EXPORT_AGAIN)
+        return newest
     opset = int(versions[0])
     if opset < OLDEST_OPSET:
         raise fail(
             f"the model uses ONNX operator set {opset}; the oldest supported is {OLDEST_OPSET}",
-            name,
+            place,
             "export again with a newer opset_version, or convert with onnx.version_converter",
         )
     if opset > newest:
         raise fail(
             f"the model uses ONNX operator set {opset}; the installed onnx package "
             f"knows none after {newest}",
-            name,
+            place,
             "update the onnx package, or export with an older opset_version",
         )
     return opset
+
+
+def _operators(proto: ModelProto) -> str:
+    """Return ": operators ..." with the first few of the model's operators."""
+    found = list(dict.fromkeys(node.op_type for node in proto.graph.node))
+    if not found:
+        return ""
+    listed = ", ".join(found[:_MAX_LISTED])
+    return f": operator{'s' if len(found) > 1 else ''} {listed}{' …' * (len(found) > _MAX_LISTED)}"
 
 
 def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
@@ -243,7 +259,8 @@ def _constants(name: str, graph: GraphProto) -> dict[str, Constant]:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise fail(f"the weights cannot be read: {error}", place, EXPORT_AGAIN) from error
         if array.dtype.kind == "f" and np.isnan(array).any():
-            problems.append(Problem("the weights hold NaN", place, _DIVERGED))
+            where = place + read_by(graph.node, tensor.name)
+            problems.append(Problem("the weights hold NaN", where, _DIVERGED))
         constants[tensor.name] = array
     if problems:
         raise CompileError(*problems)

@@ -36,7 +36,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "pipeline",
         }
     ),
-    frozenset({"report", "check", "encrypted_check", "clear_model", "agreement"}),
+    frozenset({"report", "check", "encrypted_check", "clear_model", "agreement", "onnx_backend"}),
     frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
     frozenset({"cli_compile", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
     frozenset({"cli"}),
@@ -71,7 +71,7 @@ RUNTIME_MAY_IMPORT = frozenset(
 )
 # These may import the runtime, but only inside a function: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
-    {"pipeline", "check", "encrypted_check", "cli_roles", "cli_demo"}
+    {"pipeline", "check", "encrypted_check", "onnx_backend", "cli_roles", "cli_demo"}
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})

@@ -258,6 +258,12 @@ NODE_PROBLEMS: dict[str, tuple[Callable[[], ModelProto], str, str, str]] = {
         " of shape (2, 3)",
         "use bases above 0",
     ),
+    "power of whole numbers": (
+        lambda: _one("Pow", "b,x", {"b": np.array([2, 1, 3])}),
+        "Pow of whole numbers gives whole numbers, which cannot be encrypted",
+        " of shape (2, 3)",
+        "make the base a constant of real numbers",
+    ),
     "slope that is no number": (
         lambda: _one("LeakyRelu", "x", alpha=float("nan")),
         "an attribute of LeakyRelu is NaN or infinite",
