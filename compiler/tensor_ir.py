@@ -56,6 +56,8 @@ class Fit:
     observed: tuple[float, float]  # where calibration samples fell
     error: float  # root mean square over the calibration samples, in units of the activation
     tail: float | None = None  # probability that an element of another sample lies outside
+    bounded: tuple[float, float] | None = None  # where it is bounded, if inexact; None: not known
+    radius: float = 1.0  # of the interval, in units of the polynomial's argument
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,15 @@ from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
-from hec.passes.intervals import by_channel, by_sample, each_element, shared_intervals, tail
+from hec.passes.intervals import (
+    by_channel,
+    by_sample,
+    each_element,
+    reach,
+    sample_peaks,
+    shared_intervals,
+    tail,
+)
 from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
 from hec.passes.trials import DISAGREEING, Limits, Trials
 
@@ -96,11 +105,13 @@ def _stand_in(
         return unweighted(SERIES, activation.function, operand, degree)
     shape, count = activation.shape, len(wanted)
     x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
-    low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
+    reach_of = partial(reach, samples=count, margin=margin, outside=OUTSIDE)
+    low, high = shared_intervals(x, activation.function, count, reach_of)
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
-    beyond = tail(np.abs(t).reshape(len(t), count, -1).max(axis=(0, 2))[:, None])
+    beyond = tail(sample_peaks(t, count).max(axis=0)[:, None])
     noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
+    held = 2 * fourier.REACH
     coefficients, gain, bias, values = shared(
         SERIES, activation.function, noisy, y, (centre, radius), degree
     )
@@ -113,6 +124,8 @@ def _stand_in(
         each[2],
         each[3],
         (float(low.min()), float(high.max())),
+        (float((centre - held * radius).min()), float((centre + held * radius).max())),
+        1.0,
         beyond,
         by_sample(values, count),
     )

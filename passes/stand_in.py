@@ -6,18 +6,35 @@ the function allows it (ReLU does: it is positively homogeneous), and their mean
 corrected one by one. p is a polynomial, or a Fourier series that a bootstrap evaluates. Polynomials
 of its own cost a channel nothing either: quadratics always have them, and the neurons of dense
 layers wherever calibration shows enough of each.
+
+A polynomial is fitted on an interval that samples to come will hardly leave, and it must stay
+bounded on one `WIDER` times as wide, for those that do: so its own interval, [-1, 1] of its basis,
+is widened from the one to the other as far as that takes.
+
+Source: measured: degree 7, 1,024 samples, error at the outputs on 2,000 others: hls4ml-three-layer
+8.2 % (9.7 % with one wide interval, of a Gumbel tail), heman-small-relu 8.9 % (9.9 %), winml-iris
+1.6 % (2.4 %); of degree 31, 200 samples, no output beyond 4 times the outputs' rms (6e7 times).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from hec.compiler import approximation, fourier
-from hec.compiler.approximation import Density, fit_each, histogram, on_interval
+from hec.compiler.approximation import (
+    BOUND,
+    Density,
+    fit_each,
+    histogram,
+    magnitude,
+    on_interval,
+    row_scales,
+)
 from hec.compiler.calibration import Range
 from hec.compiler.evaluate import polynomial
 from hec.compiler.functions import Function
@@ -32,18 +49,23 @@ from hec.compiler.tensor_ir import (
 )
 from hec.passes.intervals import (
     NARROWEST,
+    Reach,
     by_channel,
     each_element,
     homogeneity,
     not_zero,
-    reach,
+    sample_peaks,
     shared_intervals,
+    tail,
 )
 from hec.passes.matrices import diagonal_matrix
+from hec.passes.tails import reach
 
 ENOUGH = 64  # samples of a channel before it gets coefficients of its own
 SAMPLES_PER_DEGREE = 8  # and this many for each degree
-FLOOR = 0.01  # weight of the uniform floor under a channel's own polynomial
+OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval
+WIDER = 1.6  # times the interval: there a polynomial is bounded; at 1.5 single samples explode
+WIDENINGS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, WIDER)  # tried in turn, until it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +101,8 @@ class StandIn:
     gain: Array  # (elements,)
     bias: Array  # (elements,)
     interval: tuple[float, float]  # the least that holds those of all elements
+    bounded: tuple[float, float]  # likewise, where y is at most `BOUND` times the function
+    radius: float  # of the interval, in units of p's argument
     tail: float | None = None  # as in `Fit`
     noisy: Array | None = None  # y for the samples of the fit, (samples, elements), with noise
 
@@ -118,36 +142,88 @@ def stand_in(
     y = by_channel(wanted, activation.shape)
     dense = len(activation.shape) <= 2
     own = x.shape[1] >= max(ENOUGH, SAMPLES_PER_DEGREE * degree) and (degree <= 2 or dense)
+    reach_of = partial(_reach, samples=len(wanted), margin=margin)
     low, high = (
-        _own_intervals(x, margin, None if degree <= 2 else len(wanted))
+        _own_intervals(x, margin, reach_of if degree > 2 else None)
         if own
-        else shared_intervals(x, activation.function, margin, len(wanted))
+        else shared_intervals(x, activation.function, len(wanted), reach_of)
     )
     centre, radius = (low + high) / 2, (high - low) / 2
-    t = (x - centre[:, None]) / radius[:, None]
-    if own:
-        targets = on_interval(activation.function, low, high)
-        coefficients = fit_each(t, y, targets, degree, FLOOR)
-        gain, bias = np.ones(len(x)), np.zeros(len(x))
-    else:
-        coefficients, gain, bias = shared(
-            POLYNOMIALS, activation.function, t, y, (centre, radius), degree
-        )[:3]
-    each = [each_element(v, activation.shape) for v in (1 / radius, -centre / radius, gain, bias)]
+    fits = _fits_of_their_own if own else _shared_fit
+    for widening in WIDENINGS:
+        wide = widening * radius
+        found, sizes = fits(activation.function, (x, y), (centre, wide), degree)
+        beyond = magnitude(found.coefficients, WIDER / widening)
+        if (beyond <= BOUND * sizes).all():
+            break
+    each = [each_element(v, activation.shape) for v in (1 / wide, -centre / wide, *found.affine)]
+    coefficients = found.coefficients
     if coefficients.ndim == 2:
         coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
-    seen = operand.interval(margin)
-    return StandIn(POLYNOMIALS, each[0], each[1], coefficients, each[2], each[3], seen)
+    t = sample_peaks((x - centre[:, None]) / radius[:, None], len(wanted)).max(axis=0)
+    return StandIn(
+        POLYNOMIALS,
+        each[0],
+        each[1],
+        coefficients,
+        each[2],
+        each[3],
+        _hull(centre, radius),
+        _hull(centre, WIDER * radius),
+        1 / widening,
+        tail(t[:, None]),
+    )
 
 
-def _own_intervals(x: Array, margin: float, samples: int | None) -> tuple[Array, Array]:
+def _hull(centre: Array, radius: Array) -> tuple[float, float]:
+    return float((centre - radius).min()), float((centre + radius).max())
+
+
+def _reach(x: Array, samples: int, margin: float) -> Array:
+    """Return the largest magnitude seen, `margin` times, or more where the tail says so."""
+    peaks = sample_peaks(x, samples)
+    largest = margin * peaks.max(axis=1)
+    return np.asarray(np.maximum(reach(peaks, OUTSIDE), largest), np.float64)
+
+
+def _own_intervals(x: Array, margin: float, reach_of: Reach | None) -> tuple[Array, Array]:
     """Return the interval of each channel, when each has its own polynomial."""
     low, high = x.min(axis=1), x.max(axis=1)
     centre, radius = (low + high) / 2, margin * (high - low) / 2
-    if samples is not None:
-        radius = reach(np.abs(x - centre[:, None]), samples, margin)
+    if reach_of is not None:
+        radius = reach_of(x - centre[:, None])
     radius = not_zero(np.maximum(radius, NARROWEST * radius.max(initial=0.0)))
     return centre - radius, centre + radius
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """One polynomial for all channels, (degree + 1,), or one each; and gains and biases."""
+
+    coefficients: Array
+    affine: tuple[Array, Array]
+
+
+def _fits_of_their_own(
+    function: Function, samples: tuple[Array, Array], intervals: tuple[Array, Array], degree: int
+) -> tuple[_Fitted, Array]:
+    """Return a fit for each channel, and how large the function is on its interval."""
+    (x, y), (centre, radius) = samples, intervals
+    t = (x - centre[:, None]) / radius[:, None]
+    targets = on_interval(function, centre - radius, centre + radius)
+    coefficients = fit_each(t, y, targets, degree)
+    return _Fitted(coefficients, (np.ones(len(x)), np.zeros(len(x)))), row_scales(targets)
+
+
+def _shared_fit(
+    function: Function, samples: tuple[Array, Array], intervals: tuple[Array, Array], degree: int
+) -> tuple[_Fitted, Array]:
+    """Return the fit for all channels, and how large the function is on their interval."""
+    (x, y), (centre, radius) = samples, intervals
+    t = (x - centre[:, None]) / radius[:, None]
+    coefficients, gain, bias, _ = shared(POLYNOMIALS, function, t, y, intervals, degree)
+    targets = function(centre[0] + radius[0] * POLYNOMIALS.grid) / gain[0]
+    return _Fitted(coefficients, (gain, bias)), row_scales(targets[None])
 
 
 def shared(
@@ -187,4 +263,6 @@ def unweighted(family: Family, function: Function, operand: Range, degree: int) 
         np.ones(count),
         np.zeros(count),
         (low, high),
+        (low, high),
+        1.0,
     )

@@ -123,7 +123,9 @@ class Trials:
         trial.values.append(y)
         error = float(np.sqrt(np.mean((y - self.exact[position]) ** 2)))
         name, observed = str(activation.function), seen.interval()
-        fit = Fit(name, degree, made.interval, observed, error, made.tail)
+        fit = Fit(
+            name, degree, made.interval, observed, error, made.tail, made.bounded, made.radius
+        )
         for step in made.operations(activation, operand, len(rebuilt.operations), fit):
             rebuilt.positions[position] = rebuilt.add(step)
 

@@ -108,6 +108,7 @@ JSON_RECORDS = (
     report.Report, report.ParametersReport, report.TensorReport, report.ServerReport,
     report.LayerReport, report.ActivationReport, check.Check, check.OutputCheck,
     report.BootstrapReport, report.SecondsReport, report.MemoryReport, check.BootstrapCheck,
+    check.ActivationCheck,
     encrypted_check.EncryptedCheck, agreement.Error,
 )  # fmt: skip
 
