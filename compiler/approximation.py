@@ -36,6 +36,35 @@ class Density:
     weight: Array  # (points,), not negative
 
 
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What fits of `degree` need to know of samples, row by row: means of Chebyshev polynomials."""
+
+    means: Array  # (rows, 2 degree + 1), of T_k(t)
+    products: Array  # (rows, degree + 1), of T_k(t) times the output wanted
+
+    def gram(self, degree: int) -> Array:
+        """Return the means of T_i T_j = (T_(i+j) + T_|i-j|) / 2, (rows, degree + 1, degree + 1)."""
+        i, j = np.indices((degree + 1, degree + 1))
+        return np.asarray((self.means[:, i + j] + self.means[:, np.abs(i - j)]) / 2, np.float64)
+
+    def narrowed(self, factor: float) -> Moments:
+        """Return the moments of factor * t, for a factor of at most 1."""
+        terms, count = self.means.shape[1], self.products.shape[1]
+        nodes = np.cos((np.arange(terms) + 0.5) * np.pi / terms)
+        inverse = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, terms - 1))
+        change = inverse @ np.polynomial.chebyshev.chebvander(factor * nodes, terms - 1)
+        return Moments(self.means @ change, self.products @ change[:count, :count])
+
+
+def moments(t: Array, wanted: Array, degree: int) -> Moments:
+    """Sum up rows of samples, (rows, samples) each, for fits of `degree`."""
+    basis = _chebyshev_values(t, 2 * degree)
+    means = np.stack([values.mean(axis=1) for values in basis], axis=1)
+    products = [(values * wanted).mean(axis=1) for values in basis[: degree + 1]]
+    return Moments(means, np.stack(products, axis=1))
+
+
 def histogram(t: Array, wanted: Array, weight: Array | None = None) -> Density:
     """Sum up many samples by `BINS` bins of [-1, 1], each with its mean input and output.
 
@@ -76,23 +105,22 @@ def grid() -> Array:
     return np.linspace(-1.0, 1.0, GRID)
 
 
-def fit_each(t: Array, wanted: Array, values: Array, degree: int) -> Array:
+def fit_each(samples: Moments, values: Array, degree: int) -> Array:
     """Fit one polynomial for each row of samples: Chebyshev coefficients (degree + 1, rows).
 
-    `t` and `wanted` are (rows, samples); `values` (rows, GRID) is the function at `grid()`, with
-    the least weight of `EACH_FLOORS`, relative to the samples, that keeps the row bounded.
+    `values` (rows, GRID) is the function at `grid()`, with the least weight of `EACH_FLOORS`,
+    relative to the samples, that keeps the row bounded.
     """
-    own, everywhere = _moments(t, wanted, degree), _moments(grid()[None], values, degree)
-    coefficients = np.zeros((degree + 1, len(t)))
-    open_rows, largest = np.arange(len(t)), row_scales(values)
+    everywhere = moments(grid()[None], values, degree)
+    rows, largest = np.arange(len(values)), row_scales(values)
+    coefficients = np.zeros((degree + 1, len(values)))
     for floor in EACH_FLOORS:
-        gram = own[0][open_rows] + floor * everywhere[0]
-        right = own[1][open_rows] + floor * everywhere[1][open_rows]
+        gram = samples.gram(degree)[rows] + floor * everywhere.gram(degree)
+        right = samples.products[rows] + floor * everywhere.products[rows]
         found = np.linalg.solve(gram, right[:, :, None])[:, :, 0].T
-        coefficients[:, open_rows] = found
-        beyond = magnitude(found, 1.0) > BOUND * largest[open_rows]
-        open_rows = open_rows[beyond]
-        if not open_rows.size:
+        coefficients[:, rows] = found
+        rows = rows[magnitude(found, 1.0) > BOUND * largest[rows]]
+        if not rows.size:
             break
     return coefficients
 
@@ -120,18 +148,6 @@ def _chebyshev_values(t: Array, degree: int) -> list[Array]:
     while len(values) <= degree:
         values.append(2 * t * values[-1] - values[-2])
     return values[: degree + 1]
-
-
-def _moments(t: Array, wanted: Array, degree: int) -> tuple[Array, Array]:
-    """Return the mean products of T_i with T_j, and of T_i with `wanted`, for each row.
-
-    Uses T_i T_j = (T_(i+j) + T_|i-j|) / 2.
-    """
-    basis = _chebyshev_values(t, 2 * degree)
-    means = np.stack([values.mean(axis=1) for values in basis], axis=1)
-    i, j = np.indices((degree + 1, degree + 1))
-    gram = (means[:, i + j] + means[:, np.abs(i - j)]) / 2
-    return gram, np.stack([(v * wanted).mean(axis=1) for v in basis[: degree + 1]], axis=1)
 
 
 def _normal(t: Array, wanted: Array, weight: Array, degree: int) -> tuple[Array, Array]:

@@ -88,5 +88,5 @@ def share(value: float | None) -> str:
 
 
 def interval(ends: tuple[float, float] | None) -> str:
-    """Return an interval with three digits, or a dash."""
-    return "-" if ends is None else f"[{ends[0]:.3g}, {ends[1]:.3g}]"
+    """Return an interval with four digits, or a dash."""
+    return "-" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"

@@ -13,6 +13,7 @@ from typing_extensions import assert_never
 from hec.compiler import ckks_ir, tensor_ir
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
+from hec.compiler.goals import agreement_problems, require_classes
 from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
 from hec.compiler.layout import UNUSED
@@ -55,8 +56,14 @@ def compile(
     `progress` is told the name of every step. Raises `CompileError` where the user can act.
     """
     target = target or Target()
+    problems = agreement_problems(
+        target.min_agreement, target.max_error, target.degree, calibration is not None
+    )
+    if problems:
+        raise CompileError(*problems)
     progress("import")
     imported = import_onnx(model, target)
+    require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
     chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")

@@ -17,6 +17,9 @@ class Target:
     security: SecurityBits = 128
     precision: float | None = None  # bits of the outputs' absolute error; None: 8 below their range
     max_error: float | None = None  # error of fitted activations at the outputs, share of their rms
+    min_agreement: float | None = (
+        None  # share of calibration samples that keep their class, instead
+    )
     degree: int | None = None  # one degree for every fitted activation, instead of an error target
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # fixes dynamic axes
     input_range: tuple[float, float] = (-1.0, 1.0)  # assumed when there is no calibration data

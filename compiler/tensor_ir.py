@@ -58,6 +58,8 @@ class Fit:
     tail: float | None = None  # probability that an element of another sample lies outside
     bounded: tuple[float, float] | None = None  # where it is bounded, if inexact; None: not known
     radius: float = 1.0  # of the interval, in units of the polynomial's argument
+    sensitivity: float | None = None  # error of the outputs for each unit of error of this fit
+    at_outputs: float | None = None  # error of the outputs if only this fit were inexact
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,15 @@ from hec.passes.intervals import (
     shared_intervals,
     tail,
 )
-from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
-from hec.passes.trials import DISAGREEING, Limits, Trials
+from hec.passes.stand_in import (
+    SERIES,
+    StandIn,
+    gains,
+    mean_errors,
+    shared_density,
+    unweighted,
+)
+from hec.passes.trials import ALL_AGREE, DISAGREEING, Limits, Trials, with_sensitivities
 
 NOISE: Final = 4e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
@@ -54,7 +61,7 @@ def refresh_activations(
     trials = Trials(graph, calibration, _stand_in, _limits(target, calibration))
     degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
     best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
-    return best.rebuilt.finish(graph.outputs)
+    return with_sensitivities(trials, best).finish(graph.outputs)
 
 
 def _limits(target: Target, calibration: Calibration) -> Limits:
@@ -62,6 +69,8 @@ def _limits(target: Target, calibration: Calibration) -> Limits:
         return Limits()
     if target.max_error is not None or calibration.samples is None:
         return Limits(target.max_error or ERROR)
+    if target.min_agreement is not None:
+        return Limits(disagreement=max(1 - target.min_agreement, ALL_AGREE))
     count = len(next(iter(calibration.samples.values())))
     return Limits(ERROR, max(DISAGREEING, 1 / count))  # one sample may always be close
 
@@ -111,10 +120,12 @@ def _stand_in(
     t = (x - centre[:, None]) / radius[:, None]
     beyond = tail(sample_peaks(t, count).max(axis=0)[:, None])
     noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
-    held = 2 * fourier.REACH
-    coefficients, gain, bias, values = shared(
-        SERIES, activation.function, noisy, y, (centre, radius), degree
-    )
+    gain, held = gains(activation.function, radius), 2 * fourier.REACH
+    targets = activation.function(centre[0] + radius[0] * SERIES.grid) / gain[0]
+    coefficients = SERIES.fit(targets, shared_density(noisy, y, gain), degree)
+    values = gain[:, None] * SERIES.values(coefficients, noisy)
+    bias = mean_errors(values, y)
+    values += bias[:, None]
     each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
     return StandIn(
         SERIES,

@@ -19,7 +19,7 @@ Source: measured: degree 7, 1,024 samples, error at the outputs on 2,000 others:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -29,9 +29,11 @@ from hec.compiler import approximation, fourier
 from hec.compiler.approximation import (
     BOUND,
     Density,
+    Moments,
     fit_each,
     histogram,
     magnitude,
+    moments,
     on_interval,
     row_scales,
 )
@@ -149,18 +151,18 @@ def stand_in(
         else shared_intervals(x, activation.function, len(wanted), reach_of)
     )
     centre, radius = (low + high) / 2, (high - low) / 2
-    fits = _fits_of_their_own if own else _shared_fit
+    t = (x - centre[:, None]) / radius[:, None]
+    kind = _Separate if own else _Shared
+    problem = kind.of(activation.function, (t, y), (centre, radius), degree)
     for widening in WIDENINGS:
-        wide = widening * radius
-        found, sizes = fits(activation.function, (x, y), (centre, wide), degree)
-        beyond = magnitude(found.coefficients, WIDER / widening)
-        if (beyond <= BOUND * sizes).all():
+        coefficients, sizes = problem.fit(widening)
+        if (magnitude(coefficients, WIDER / widening) <= BOUND * sizes).all():
             break
-    each = [each_element(v, activation.shape) for v in (1 / wide, -centre / wide, *found.affine)]
-    coefficients = found.coefficients
+    bias = problem.bias(coefficients, t / widening, y)
+    affine = (1 / (widening * radius), -centre / (widening * radius), problem.gain, bias)
+    each = [each_element(v, activation.shape) for v in affine]
     if coefficients.ndim == 2:
         coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
-    t = sample_peaks((x - centre[:, None]) / radius[:, None], len(wanted)).max(axis=0)
     return StandIn(
         POLYNOMIALS,
         each[0],
@@ -171,7 +173,7 @@ def stand_in(
         _hull(centre, radius),
         _hull(centre, WIDER * radius),
         1 / widening,
-        tail(t[:, None]),
+        tail(sample_peaks(t, len(wanted)).max(axis=0)[:, None]),
     )
 
 
@@ -197,57 +199,87 @@ def _own_intervals(x: Array, margin: float, reach_of: Reach | None) -> tuple[Arr
 
 
 @dataclass(frozen=True, eq=False)
-class _Fitted:
-    """One polynomial for all channels, (degree + 1,), or one each; and gains and biases."""
+class _Separate:
+    """A polynomial for each channel; `fit` takes by how much to widen their intervals."""
 
-    coefficients: Array
-    affine: tuple[Array, Array]
+    function: Function
+    intervals: tuple[Array, Array]  # centres and radii
+    degree: int
+    samples: Moments  # of arguments in units of the intervals, and of outputs wanted
+    gain: Array
+
+    @classmethod
+    def of(
+        cls,
+        function: Function,
+        samples: tuple[Array, Array],
+        intervals: tuple[Array, Array],
+        degree: int,
+    ) -> _Separate:
+        gain = np.ones(len(samples[0]))
+        return cls(function, intervals, degree, moments(*samples, degree), gain)
+
+    def fit(self, widening: float) -> tuple[Array, Array]:
+        """Return coefficients (degree + 1, channels), and how large the function is on each."""
+        centre, radius = self.intervals
+        low, high = centre - widening * radius, centre + widening * radius
+        targets = on_interval(self.function, low, high)
+        samples = self.samples.narrowed(1 / widening)
+        return fit_each(samples, targets, self.degree), row_scales(targets)
+
+    def bias(self, coefficients: Array, t: Array, y: Array) -> Array:
+        """Return zeros: each fit's mean error is its own affair."""
+        return np.zeros(len(t))
 
 
-def _fits_of_their_own(
-    function: Function, samples: tuple[Array, Array], intervals: tuple[Array, Array], degree: int
-) -> tuple[_Fitted, Array]:
-    """Return a fit for each channel, and how large the function is on its interval."""
-    (x, y), (centre, radius) = samples, intervals
-    t = (x - centre[:, None]) / radius[:, None]
-    targets = on_interval(function, centre - radius, centre + radius)
-    coefficients = fit_each(t, y, targets, degree)
-    return _Fitted(coefficients, (np.ones(len(x)), np.zeros(len(x)))), row_scales(targets)
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """One polynomial for all channels; `fit` takes by how much to widen their intervals."""
+
+    function: Function
+    intervals: tuple[Array, Array]
+    degree: int
+    density: Density  # of arguments in units of the intervals, and outputs in those of `gain`
+    gain: Array
+
+    @classmethod
+    def of(
+        cls,
+        function: Function,
+        samples: tuple[Array, Array],
+        intervals: tuple[Array, Array],
+        degree: int,
+    ) -> _Shared:
+        gain = gains(function, intervals[1])
+        return cls(function, intervals, degree, shared_density(*samples, gain), gain)
+
+    def fit(self, widening: float) -> tuple[Array, Array]:
+        """Return coefficients (degree + 1,), and how large the function is."""
+        centre, radius = self.intervals
+        targets = self.function(centre[0] + widening * radius[0] * POLYNOMIALS.grid) / self.gain[0]
+        density = replace(self.density, t=self.density.t / widening)
+        return POLYNOMIALS.fit(targets, density, self.degree), row_scales(targets[None])
+
+    def bias(self, coefficients: Array, t: Array, y: Array) -> Array:
+        """Return what makes each channel's mean error zero."""
+        return mean_errors(self.gain[:, None] * POLYNOMIALS.values(coefficients, t), y)
 
 
-def _shared_fit(
-    function: Function, samples: tuple[Array, Array], intervals: tuple[Array, Array], degree: int
-) -> tuple[_Fitted, Array]:
-    """Return the fit for all channels, and how large the function is on their interval."""
-    (x, y), (centre, radius) = samples, intervals
-    t = (x - centre[:, None]) / radius[:, None]
-    coefficients, gain, bias, _ = shared(POLYNOMIALS, function, t, y, intervals, degree)
-    targets = function(centre[0] + radius[0] * POLYNOMIALS.grid) / gain[0]
-    return _Fitted(coefficients, (gain, bias)), row_scales(targets[None])
+def gains(function: Function, radius: Array) -> Array:
+    """Return the factors of channels that share a polynomial: 1 unless f(c x) = c^k f(x)."""
+    return np.asarray(radius ** (homogeneity(function) or 0), np.float64)
 
 
-def shared(
-    family: Family,
-    function: Function,
-    t: Array,
-    y: Array,
-    intervals: tuple[Array, Array],
-    degree: int,
-) -> tuple[Array, Array, Array, Array]:
-    """Return the coefficients for all channels, each channel's gain and bias, the fitted values.
+def shared_density(t: Array, y: Array, gain: Array) -> Density:
+    """Return the samples of all channels, (channels, samples), as those of one function."""
+    return histogram(t, y / gain[:, None], np.broadcast_to((gain**2)[:, None], t.shape))
 
-    `t` and `y` are (channels, samples), `intervals` the centres and radii of the channels.
-    """
-    centre, radius = intervals
-    unit = np.asarray(radius ** (homogeneity(function) or 0), np.float64)
-    targets = function(centre[0] + radius[0] * family.grid) / unit[0]
-    weight = np.broadcast_to((unit**2)[:, None], t.shape)
-    coefficients = family.fit(targets, histogram(t, y / unit[:, None], weight), degree)
-    values = unit[:, None] * family.values(coefficients, t)
-    bias = np.zeros_like(unit)
-    if t.shape[1] >= ENOUGH:  # each channel's mean error becomes zero
-        bias = np.asarray((y - values).mean(axis=1), np.float64)
-    return coefficients, unit, bias, values + bias[:, None]
+
+def mean_errors(values: Array, y: Array) -> Array:
+    """Return the mean of y - values of each row that has enough samples to tell, else 0."""
+    if y.shape[1] < ENOUGH:
+        return np.zeros(len(y))
+    return np.asarray((y - values).mean(axis=1), np.float64)
 
 
 def unweighted(family: Family, function: Function, operand: Range, degree: int) -> StandIn:

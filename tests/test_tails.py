@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hec.compiler.approximation import BOUND, fit, fit_each, grid, histogram, magnitude
+from hec.compiler.approximation import BOUND, fit, fit_each, grid, histogram, magnitude, moments
 from hec.compiler.calibration import Calibration, Range
 from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Activation, Array
@@ -110,7 +110,7 @@ def test_an_unbounded_fit_gets_a_higher_floor() -> None:
     t = np.random.default_rng(0).normal(size=(2, 4000)) / 30
     values = np.stack([np.maximum(grid(), 0.0), np.sign(grid())])
     wanted = np.stack([np.maximum(t[0], 0.0), np.sign(t[1])])
-    coefficients = fit_each(t, wanted, values, 31)
+    coefficients = fit_each(moments(t, wanted, 31), values, 31)
     assert (magnitude(coefficients, 1.0) <= BOUND).all()
     alone = fit(values[1], histogram(t[1], wanted[1]), 31)
     assert magnitude(alone, 1.0) <= BOUND
@@ -120,13 +120,22 @@ def test_a_fit_of_its_own_is_the_weighted_least_squares_solution() -> None:
     random = np.random.default_rng(1)
     t = np.clip(random.normal(size=(3, 500)) / 3, -1, 1)
     wanted, values = np.tanh(3 * t), np.tanh(3 * grid())[None].repeat(3, axis=0)
-    found = fit_each(t, wanted, values, 9)
+    found = fit_each(moments(t, wanted, 9), values, 9)
     for row in range(3):
         points = np.concatenate([t[row], grid()])
         weight = np.concatenate([np.full(500, 1 / 500), np.full(grid().size, 0.01 / grid().size)])
         matrix = np.polynomial.chebyshev.chebvander(points, 9) * np.sqrt(weight)[:, None]
         right = np.concatenate([wanted[row], values[row]]) * np.sqrt(weight)
         np.testing.assert_allclose(found[:, row], np.linalg.lstsq(matrix, right)[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.8, 0.625])
+def test_moments_of_a_narrower_argument_need_no_samples(factor: float) -> None:
+    random = np.random.default_rng(6)
+    t, wanted = random.uniform(-1, 1, (3, 50)), random.normal(size=(3, 50))
+    found, expected = (moments(t, wanted, 31).narrowed(factor), moments(factor * t, wanted, 31))
+    np.testing.assert_allclose(found.means, expected.means, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.products, expected.products, rtol=0, atol=1e-12)
 
 
 def test_a_channel_that_is_next_to_nothing_is_bounded_like_the_others() -> None:

@@ -1,0 +1,126 @@
+"""Prices: about what a network takes under encryption, before there is a program for it.
+
+Fitting needs a price for each choice of degrees, thousands of times; layouts and parameters cannot
+be chosen that often. So every operation is counted at the level where it will run, with about as
+many key switches as its diagonals and its products need. A level that one activation saves makes
+everything before it cheaper, and perhaps the whole ring smaller: that is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import ceil, inf, sqrt
+from typing import Final
+
+import numpy as np
+
+from hec.compiler.ckks_ir import Polynomial as Series
+from hec.compiler.cost import CostCounter, Counted, StepCosts
+from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.security import MAX_MODULUS_BITS
+from hec.compiler.target import Target
+from hec.compiler.tensor_ir import (
+    Activation,
+    Input,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+    size,
+)
+from hec.compiler.typing_rules import polynomial_depth
+from hec.passes.matrices import diagonals
+from hec.passes.rewriting import consumers
+
+PRIME_BITS: Final = 34  # of a level, about
+END_BITS: Final = 100  # of the last modulus and the special prime together, about
+QUARTIC: Final = 4  # the degree that is two squares
+
+
+class Prices:
+    """Seconds of a network, for any degrees of its activations."""
+
+    def __init__(self, graph: TensorGraph, target: Target) -> None:
+        self._graph = graph
+        self._bits = MAX_MODULUS_BITS[target.security]
+        self._readers = consumers(graph)
+        self._switches = [_switches(operation) for operation in graph.operations]
+
+    def seconds(self, degrees: Mapping[int, int]) -> float:
+        """Return about what one prediction takes on SEAL, on one thread."""
+        operations = self._graph.operations
+        entered = [0] * len(operations)  # levels that an operation's operand has to have
+        for position in reversed(range(len(operations))):
+            after = max((entered[reader] for reader in self._readers[position]), default=0)
+            entered[position] = after + _levels(operations[position], degrees.get(position))
+        ring = self._ring(max(entered, default=0))
+        return sum(
+            self._operation_seconds(position, entered[position], ring, degrees.get(position))
+            for position in range(len(operations))
+        )
+
+    def _ring(self, levels: int) -> int:
+        needed = levels * PRIME_BITS + END_BITS
+        fitting = (ring for ring, bits in self._bits.items() if bits >= needed)
+        return min(fitting, default=2 * max(self._bits))
+
+    def _operation_seconds(self, position: int, level: int, ring: int, degree: int | None) -> float:
+        operation = self._graph.operations[position]
+        blocks = ceil(size(operation) / (ring // 2))
+        match operation:
+            case Activation():
+                return blocks * series_seconds(degree or 0, level, ring)
+            case Polynomial():
+                own = len(operation.coefficients) - 1
+                return blocks * series_seconds(own, level, ring)
+            case Multiply():
+                return blocks * series_seconds(2, level, ring)
+            case _:
+                return self._switches[position] * StepCosts(ring).key_switch(level + 1)
+
+
+def _levels(operation: TensorOperation, degree: int | None) -> int:
+    match operation:
+        case Input():
+            return 0
+        case Activation():
+            return series_levels(degree or 0)
+        case Polynomial():
+            return series_levels(len(operation.coefficients) - 1)
+        case _:
+            return 1
+
+
+def _switches(operation: TensorOperation) -> float:
+    """Return about how many key switches the matrices of a layer take: baby and giant steps."""
+    if not isinstance(operation, Linear):
+        return 0.0
+    return sum(2 * sqrt(diagonals(matrix)) for matrix in operation.matrices if matrix.nnz)
+
+
+def series_levels(degree: int) -> int:
+    """Return the levels of a polynomial: one for a square, two for a quartic, as two squares."""
+    if degree <= 1:
+        return 0
+    return {2: 1, QUARTIC: 2}.get(degree, polynomial_depth(degree))
+
+
+@lru_cache(maxsize=4096)
+def series_seconds(degree: int, level: int, ring: int) -> float:
+    """Return the seconds of a polynomial of one ciphertext that enters at `level`."""
+    if degree <= 1:
+        return 0.0
+    if level < series_levels(degree):
+        return inf
+    prime = 2.0**PRIME_BITS
+    counter = CostCounter(ring, (int(prime),) * (level + 1))
+    x = Counted(level, prime)
+    if degree in (2, QUARTIC):
+        for _ in range(series_levels(degree)):
+            x = counter.rescale(counter.multiply(x, x))
+        return counter.seconds
+    series = Series(0, np.ones(degree + 1), prime)
+    apply_polynomial(x, series, 0, counter, counter.primes, ConstantCache())
+    return counter.seconds
