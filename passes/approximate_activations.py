@@ -9,6 +9,7 @@ import numpy as np
 from hec.compiler.calibration import Calibration
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, TensorGraph
+from hec.passes.advice import warn_of_error
 from hec.passes.complete_quartics import feeds_narrow_layers, is_quartic_like
 from hec.passes.degrees import Choices, Ladder, cheapest
 from hec.passes.prices import Prices
@@ -21,7 +22,6 @@ from hec.passes.trials import (
     Limits,
     Trials,
     affordable,
-    warn_of_error,
     with_sensitivities,
 )
 

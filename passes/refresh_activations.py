@@ -14,6 +14,7 @@ from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
+from hec.passes.advice import warn_of_error
 from hec.passes.intervals import (
     by_channel,
     by_sample,
@@ -61,6 +62,7 @@ def refresh_activations(
     trials = Trials(graph, calibration, _stand_in, _limits(target, calibration))
     degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
     best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
+    warn_of_error(trials, best)
     return with_sensitivities(trials, best).finish(graph.outputs)
 
 

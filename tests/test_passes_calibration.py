@@ -344,11 +344,9 @@ def test_a_target_out_of_reach_warns() -> None:
     lines = str(caught[0].message).splitlines()
     assert lines[0].startswith("fitted activations change the outputs by 0.0")
     assert lines[0].endswith(" of their root mean square, more than the 1e-09 asked for")
-    assert lines[1:] == [
-        "  --> 2 activations, of degree 31 at most",
-        "  help: raise --max-error, calibrate on more samples, or train with smaller activation "
-        "ranges",
-    ]
+    assert lines[1] == "  --> 2 activations, of degree 31 at most"
+    start = "  help: raise --max-error, calibrate on more samples, or fine-tune: 'act"
+    assert lines[2].startswith(start) and len(lines) == 3
 
 
 def test_without_samples_the_fit_covers_the_sound_interval() -> None:
