@@ -40,6 +40,7 @@ from hec.compiler.approximation import (
 from hec.compiler.calibration import Range
 from hec.compiler.evaluate import polynomial
 from hec.compiler.functions import Function
+from hec.compiler.remez import minimax
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
@@ -65,6 +66,7 @@ from hec.passes.tails import reach
 
 ENOUGH = 64  # samples of a channel before it gets coefficients of its own
 SAMPLES_PER_DEGREE = 8  # and this many for each degree
+WORTH_MINIMAX = 0.7  # of the largest error of least squares, to take the minimax polynomial
 OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval
 WIDER = 1.6  # times the interval: there a polynomial is bounded; at 1.5 single samples explode
 WIDENINGS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, WIDER)  # tried in turn, until it is
@@ -283,7 +285,10 @@ def mean_errors(values: Array, y: Array) -> Array:
 
 
 def unweighted(family: Family, function: Function, operand: Range, degree: int) -> StandIn:
-    """Return the stand-in for inputs anywhere in `operand`, one interval for all elements."""
+    """Return the stand-in for inputs anywhere in `operand`, one interval for all elements.
+
+    Nothing tells where they fall, so that a polynomial has the least largest error.
+    """
     low, high = operand.interval()
     count = operand.low.size
     centre, radius = (low + high) / 2, float(not_zero(np.array((high - low) / 2)))
@@ -291,10 +296,21 @@ def unweighted(family: Family, function: Function, operand: Range, degree: int) 
         family,
         np.full(count, 1 / radius),
         np.full(count, -centre / radius),
-        family.fit(function(centre + radius * family.grid), None, degree),
+        _least_error(lambda t: function(centre + radius * t), family, degree),
         np.ones(count),
         np.zeros(count),
         (low, high),
         (low, high),
         1.0,
     )
+
+
+def _least_error(function: Callable[[Array], Array], family: Family, degree: int) -> Array:
+    """Return the minimax polynomial where that is better: at a jump all are equally bad."""
+    values = function(family.grid)
+    squares = family.fit(values, None, degree)
+    if family is not POLYNOMIALS:
+        return squares
+    worst = float(np.abs(family.values(squares, family.grid[:, None])[:, 0] - values).max())
+    best = minimax(function, ((-1.0, 1.0),), degree)
+    return best.coefficients if best.error <= WORTH_MINIMAX * worst else squares
