@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hec.compiler.calibration import Calibration
+from hec.compiler.calibration import Calibration, Range
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, TensorGraph
+from hec.compiler.tensor_ir import Activation, Polynomial, TensorGraph
 from hec.passes.advice import warn_of_error
-from hec.passes.complete_quartics import feeds_narrow_layers, is_quartic_like
+from hec.passes.complete_quartics import feeds_narrow_layers, is_completable, is_quartic_like
 from hec.passes.degrees import Choices, Ladder, cheapest
 from hec.passes.prices import Prices
 from hec.passes.sensitivities import enough_samples
@@ -64,15 +64,15 @@ def _limits(target: Target, calibration: Calibration) -> Limits:
     if target.min_agreement is not None:
         return Limits(disagreement=max(1 - target.min_agreement, ALL_AGREE))
     if target.max_error is None and calibration.samples is not None:
-        return Limits(DEFAULT_ERROR, DISAGREEING)
+        count = len(next(iter(calibration.samples.values())))
+        return Limits(DEFAULT_ERROR, max(DISAGREEING - 1 / count, ALL_AGREE))  # one to come
     return Limits(target.max_error or DEFAULT_ERROR)
 
 
 def _choices(search: Trials, layers: Sequence[int], prices: Prices) -> Choices:
     """Return the ladders of all layers, and the errors that their fits make at the outputs."""
-    graph = search.graph
-    ladders = {layer: _ladder(graph, layer) for layer in layers}
-    count = enough_samples(graph, len(layers))
+    ladders = {layer: _ladder(search, layer) for layer in layers}
+    count = enough_samples(search.graph, len(layers))
     errors = dict[int, dict[int, float]]()
     for layer, ladder in ladders.items():
         fits = {degree: search.alone(layer, degree)[1] for degree in ladder}
@@ -85,7 +85,14 @@ def _choices(search: Trials, layers: Sequence[int], prices: Prices) -> Choices:
     return Choices(ladders, errors, prices)
 
 
-def _ladder(graph: TensorGraph, position: int) -> Ladder:
-    activation = graph.operations[position]
-    quartic = isinstance(activation, Activation) and is_quartic_like(activation)
-    return QUARTIC if quartic and feeds_narrow_layers(graph, position) else DEGREES
+def _ladder(search: Trials, position: int) -> Ladder:
+    """Return the degrees to choose from: 4 where its fit becomes two squares, else 3."""
+    activation = search.graph.operations[position]
+    if not isinstance(activation, Activation) or not is_quartic_like(activation):
+        return DEGREES
+    if not feeds_narrow_layers(search.graph, position):
+        return DEGREES
+    made, _ = search.alone(position, QUARTIC[1])
+    t = made.scale * search.exact[activation.operand] + made.shift
+    quartic = Polynomial(0, made.coefficients, "chebyshev", activation.shape)
+    return QUARTIC if is_completable(quartic, Range(t.min(axis=0), t.max(axis=0), t)) else DEGREES

@@ -129,5 +129,6 @@ def _steps_down(choices: Choices, trial: Trial, refused: set[int]) -> list[tuple
         lower = ladder[ladder.index(degree) - 1]
         saved = seconds - choices.prices.seconds({**trial.degrees, layer: lower})
         harm = choices.errors[layer][lower] ** 2 - choices.errors[layer][degree] ** 2
-        steps.append((harm / saved if saved > 0 else inf, layer, lower))
+        if saved > 0:  # a quartic before wide matrices may be dearer than degree 7
+            steps.append((harm / saved, layer, lower))
     return sorted(steps)

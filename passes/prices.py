@@ -28,15 +28,17 @@ from hec.compiler.tensor_ir import (
     Polynomial,
     TensorGraph,
     TensorOperation,
+    operands,
     size,
 )
 from hec.compiler.typing_rules import polynomial_depth
 from hec.passes.matrices import diagonals
 from hec.passes.rewriting import consumers
 
-PRIME_BITS: Final = 34  # of a level, about
-END_BITS: Final = 100  # of the last modulus and the special prime together, about
+PRIME_BITS: Final = 30  # of a level, about
+END_BITS: Final = 68  # of the last modulus and the special prime together, about
 QUARTIC: Final = 4  # the degree that is two squares
+QUARTIC_OPERANDS: Final = 3  # that the layer after it reads: t, t^2, t^4
 
 
 class Prices:
@@ -57,7 +59,7 @@ class Prices:
             entered[position] = after + _levels(operations[position], degrees.get(position))
         ring = self._ring(max(entered, default=0))
         return sum(
-            self._operation_seconds(position, entered[position], ring, degrees.get(position))
+            self._operation_seconds(position, entered[position], ring, degrees)
             for position in range(len(operations))
         )
 
@@ -66,19 +68,23 @@ class Prices:
         fitting = (ring for ring, bits in self._bits.items() if bits >= needed)
         return min(fitting, default=2 * max(self._bits))
 
-    def _operation_seconds(self, position: int, level: int, ring: int, degree: int | None) -> float:
+    def _operation_seconds(
+        self, position: int, level: int, ring: int, degrees: Mapping[int, int]
+    ) -> float:
         operation = self._graph.operations[position]
         blocks = ceil(size(operation) / (ring // 2))
         match operation:
             case Activation():
-                return blocks * series_seconds(degree or 0, level, ring)
+                return blocks * series_seconds(degrees.get(position, 0), level, ring)
             case Polynomial():
                 own = len(operation.coefficients) - 1
                 return blocks * series_seconds(own, level, ring)
             case Multiply():
                 return blocks * series_seconds(2, level, ring)
             case _:
-                return self._switches[position] * StepCosts(ring).key_switch(level + 1)
+                quartic = any(degrees.get(i) == QUARTIC for i in operands(operation))
+                switches = self._switches[position] * (QUARTIC_OPERANDS if quartic else 1)
+                return switches * StepCosts(ring).key_switch(level + 1)
 
 
 def _levels(operation: TensorOperation, degree: int | None) -> int:
