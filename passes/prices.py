@@ -35,8 +35,15 @@ from hec.compiler.typing_rules import polynomial_depth
 from hec.passes.matrices import diagonals
 from hec.passes.rewriting import consumers
 
-PRIME_BITS: Final = 30  # of a level, about
-END_BITS: Final = 68  # of the last modulus and the special prime together, about
+SMALLEST_RING: Final = 8192
+PRIME_BITS: Final = (
+    26  # of a level in that ring, about; measured on the networks of bench/models.py
+)
+MORE_BITS: Final = 6  # for each doubling of the ring: its errors are larger, and so are programs
+END_BITS: Final = 83  # of the last modulus and the special prime together, about
+LARGEST_RING: Final = 32768  # of SEAL
+SCALE_BITS: Final = 30  # of a series that is counted; any will do
+BEYOND: Final = 10.0  # times as dear: where levels do not fit, a program of another kind is needed
 QUARTIC: Final = 4  # the degree that is two squares
 QUARTIC_OPERANDS: Final = 3  # that the layer after it reads: t, t^2, t^4
 
@@ -58,15 +65,18 @@ class Prices:
             after = max((entered[reader] for reader in self._readers[position]), default=0)
             entered[position] = after + _levels(operations[position], degrees.get(position))
         ring = self._ring(max(entered, default=0))
-        return sum(
+        penalty = BEYOND if ring > LARGEST_RING else 1.0
+        return penalty * sum(
             self._operation_seconds(position, entered[position], ring, degrees)
             for position in range(len(operations))
         )
 
     def _ring(self, levels: int) -> int:
-        needed = levels * PRIME_BITS + END_BITS
-        fitting = (ring for ring, bits in self._bits.items() if bits >= needed)
-        return min(fitting, default=2 * max(self._bits))
+        for ring, bits in sorted(self._bits.items()):
+            doublings = max(ring // SMALLEST_RING, 1).bit_length() - 1
+            if levels * (PRIME_BITS + MORE_BITS * doublings) + END_BITS <= bits:
+                return ring
+        return 2 * LARGEST_RING
 
     def _operation_seconds(
         self, position: int, level: int, ring: int, degrees: Mapping[int, int]
@@ -120,7 +130,7 @@ def series_seconds(degree: int, level: int, ring: int) -> float:
         return 0.0
     if level < series_levels(degree):
         return inf
-    prime = 2.0**PRIME_BITS
+    prime = 2.0**SCALE_BITS
     counter = CostCounter(ring, (int(prime),) * (level + 1))
     x = Counted(level, prime)
     if degree in (2, QUARTIC):

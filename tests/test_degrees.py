@@ -192,9 +192,16 @@ def test_more_levels_than_a_ring_holds_take_the_next_ring() -> None:
     prices, layers = Prices(graph, Target()), layers_of(graph)
     lower = prices.seconds(dict.fromkeys(layers, 7))  # 12 levels with those of the matrices, 13
     higher = prices.seconds({**dict.fromkeys(layers, 7), layers[0]: 15})
-    assert prices._ring(12) == 16384 and prices._ring(13) == 32768
+    rings = [prices._ring(levels) for levels in (5, 6, 11, 12, 21, 22)]
+    assert rings == [8192, 16384, 16384, 32768, 32768, 65536]
     assert higher > lower
     assert Prices(graph, Target(security=256)).seconds({}) > 1.5 * prices.seconds({})
+    most = dict.fromkeys(layers, 31)
+    less = {**most, layers[0]: 15}
+    assert prices.seconds(most) < 2 * prices.seconds(less)  # 19 levels
+    deep, _ = chain(4)
+    most = dict.fromkeys(layers_of(deep), 31)  # 25 levels
+    assert Prices(deep, Target()).seconds(most) > 20 * prices.seconds(less)
 
 
 # the search
