@@ -20,7 +20,7 @@ from hec.compiler.encrypted_check import EncryptedCheck, Progress, run_encrypted
 from hec.compiler.errors import fail
 from hec.compiler.forecast import bootstrap_count
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import PlanOutput
+from hec.compiler.plan_parts import PlanFit, PlanOutput
 
 AnyArray = NDArray[np.generic]
 Array = NDArray[np.float64]
@@ -47,6 +47,18 @@ class BootstrapCheck:
 
 
 @dataclass(frozen=True)
+class ActivationCheck:
+    """Samples that left the intervals of one fitted activation in the simulator."""
+
+    nodes: str
+    function: str
+    interval: tuple[float, float]  # where it was fitted
+    outside: int | None  # samples with an element outside of it; None: not known
+    bounded: tuple[float, float] | None  # where it is bounded, if inexact
+    unbounded: int | None  # samples with an element outside of that
+
+
+@dataclass(frozen=True)
 class Check:
     """How far a plan's predictions are from its network's."""
 
@@ -59,6 +71,7 @@ class Check:
     outputs: tuple[OutputCheck, ...]
     encrypted: EncryptedCheck | None
     bootstraps: BootstrapCheck | None = None  # None: the plan refreshes nothing
+    activations: tuple[ActivationCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -116,7 +129,14 @@ def check(
         ),
         real,
         _bootstraps(plan, noisy.outside, noisy.wrapped),
+        tuple(map(_activation, plan.server.fits, noisy.exceedances)),
     )
+
+
+def _activation(item: PlanFit, found: tuple[int, int] | None) -> ActivationCheck:
+    outside, unbounded = (None, None) if found is None else found
+    fit = item.fit
+    return ActivationCheck(item.label, fit.function, fit.interval, outside, fit.bounded, unbounded)
 
 
 def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None:

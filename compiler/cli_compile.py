@@ -19,6 +19,10 @@ MaxError = Annotated[
     float | None,
     typer.Option(help="of fitted activations at the outputs, share of their rms [0.1]"),
 ]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(help="instead: share of the calibration samples that keep their top-1 [0.99]"),
+]
 Precision = Annotated[
     float | None,
     typer.Option(help="bits: -log2 of the outputs' absolute error [8 below their range]"),
@@ -41,6 +45,7 @@ def compile(
         Path | None, typer.Option(help="samples, .npz by input name or .npy, batch axis first")
     ] = None,
     max_error: MaxError = None,
+    min_agreement: MinAgreement = None,
     degree: Annotated[
         int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")
     ] = None,
@@ -69,7 +74,7 @@ def compile(
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
-        calibration is not None, max_ram, maxpool,
+        calibration is not None, max_ram, maxpool, min_agreement,
     )  # fmt: skip
     for path in (output, client_only):
         if path is not None:

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Final, get_args
 
 from hec.compiler.errors import CompileError, Problem
+from hec.compiler.goals import agreement_problems
 from hec.compiler.target import BackendName, MaxPoolChoice, SecurityBits, Target
 
 LARGEST_DEGREE: Final = 31
@@ -31,11 +32,15 @@ class CompileOptions:
     has_calibration: bool
     max_ram: str | None = None
     maxpool: str | None = None
+    min_agreement: float | None = None
 
 
 def target_of(options: CompileOptions) -> Target:
     """Return the `Target`; raise `CompileError` with every option that makes no sense."""
     problems = _number_problems(options)
+    problems += agreement_problems(
+        options.min_agreement, options.max_error, options.degree, options.has_calibration
+    )
     backend, security = _backend(options, problems), _security(options, problems)
     shapes: dict[str, tuple[int, ...]] = {}
     for text in options.inputs:
@@ -50,6 +55,7 @@ def target_of(options: CompileOptions) -> Target:
         security=security,
         precision=options.precision,
         max_error=options.max_error,
+        min_agreement=options.min_agreement,
         degree=options.degree,
         input_shapes=shapes,
         input_range=input_range,

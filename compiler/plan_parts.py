@@ -62,12 +62,17 @@ class ClientPart:
     plan_id: str = field(default="", metadata=NOT_STORED)  # "" until the Plan is put together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanFit:
-    """An activation that a polynomial stands for."""
+    """An activation that a polynomial stands for, and the value of the Program that it reads."""
 
     label: str  # its ONNX nodes
     fit: Fit
+    value: int | None = None  # None: not known
+    used: NDArray[np.uint8] = field(  # (blocks, slots): 1 where the value has elements
+        default_factory=lambda: np.zeros((0, 0), np.uint8)
+    )
+    radius: float = 1.0  # magnitude, in slots, up to which an element lies in the interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,3 +25,4 @@ class Target:
     max_ram: float | None = None  # bytes that the server may hold; None: what this machine has free
     maxpool: MaxPoolChoice | None = None  # what stands for MaxPool; None: such networks are refused
     max_input_ciphertexts: int = 4  # the client may send this many to spare the server rotations
+    min_agreement: float | None = None  # of the samples' top-1, instead of `max_error`

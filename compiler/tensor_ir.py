@@ -58,6 +58,10 @@ class Fit:
     observed: tuple[float, float]  # where calibration samples fell
     error: float  # root mean square over the calibration samples, in units of the activation
     tail: float | None = None  # probability that an element of another sample lies outside
+    bounded: tuple[float, float] | None = None  # where it is bounded, if inexact; None: not known
+    radius: float = 1.0  # of the interval, in units of the polynomial's argument
+    sensitivity: float | None = None  # error of the outputs for each unit of error of this fit
+    at_outputs: float | None = None  # error of the outputs if only this fit were inexact
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hec.compiler import agreement, check, encrypted_check, report
+from hec.compiler import activation_report, agreement, check, encrypted_check, report
 from hec.compiler.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,8 +106,9 @@ def test_the_options_of_compile_are_all_in_the_guide() -> None:
 
 JSON_RECORDS = (
     report.Report, report.ParametersReport, report.TensorReport, report.ServerReport,
-    report.LayerReport, report.ActivationReport, check.Check, check.OutputCheck,
+    report.LayerReport, activation_report.ActivationReport, check.Check, check.OutputCheck,
     report.BootstrapReport, report.SecondsReport, report.MemoryReport, check.BootstrapCheck,
+    check.ActivationCheck,
     encrypted_check.EncryptedCheck, agreement.Error,
 )  # fmt: skip
 
