@@ -95,7 +95,7 @@ def fit(values: Array, density: Density | None, degree: int) -> Array:
         gram, right = (a + floor * b for a, b in zip(seen, everywhere, strict=True))
         coefficients = np.asarray(np.linalg.solve(gram, right), np.float64)
         near = _largest_error(coefficients, values) <= allowed
-        if near and magnitude(coefficients, 1.0) <= BOUND * largest:
+        if near and magnitude(coefficients) <= BOUND * largest:
             return coefficients
     return uniform
 
@@ -119,15 +119,15 @@ def fit_each(samples: Moments, values: Array, degree: int) -> Array:
         right = samples.products[rows] + floor * everywhere.products[rows]
         found = np.linalg.solve(gram, right[:, :, None])[:, :, 0].T
         coefficients[:, rows] = found
-        rows = rows[magnitude(found, 1.0) > BOUND * largest[rows]]
+        rows = rows[magnitude(found) > BOUND * largest[rows]]
         if not rows.size:
             break
     return coefficients
 
 
-def magnitude(coefficients: Array, reach: float) -> Array:
-    """Return the largest absolute value on [-reach, reach] of each series, (degree + 1, ...)."""
-    values = np.polynomial.chebyshev.chebval(np.linspace(-reach, reach, GRID), coefficients)
+def magnitude(coefficients: Array, low: float = -1.0, high: float = 1.0) -> Array:
+    """Return the largest absolute value on [low, high] of each series, (degree + 1, ...)."""
+    values = np.polynomial.chebyshev.chebval(np.linspace(low, high, GRID), coefficients)
     return np.asarray(np.abs(values).max(axis=-1), np.float64)
 
 

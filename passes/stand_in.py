@@ -38,6 +38,7 @@ from hec.compiler.approximation import (
     row_scales,
 )
 from hec.compiler.calibration import Range
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.evaluate import polynomial
 from hec.compiler.functions import Function
 from hec.compiler.remez import minimax
@@ -154,20 +155,27 @@ def stand_in(
         if own
         else shared_intervals(x, activation.function, len(wanted), reach_of)
     )
-    centre, radius = (low + high) / 2, (high - low) / 2
-    t = (x - centre[:, None]) / radius[:, None]
+    choices = _widened(activation.function, x, low, high)
+    wider = _times(activation.function, x, (low, high), WIDER)
     kind = _Separate if own else _Shared
-    problem = kind.of(activation.function, (t, y), (centre, radius), degree)
-    for widening in WIDENINGS:
+    problem: _Separate | _Shared | None = None
+    for interval, widening in choices:
+        if problem is None or interval is not choices[0][0]:
+            centre, radius = _halves(interval)
+            t = (x - centre[:, None]) / radius[:, None]
+            problem = kind.of(activation.function, (t, y), (centre, radius), degree)
         coefficients, sizes = problem.fit(widening)
-        if (magnitude(coefficients, WIDER / widening) <= BOUND * sizes).all():
+        low, high = ((end - centre) / (widening * radius) for end in wider)
+        if (magnitude(coefficients, low.min(), high.max()) <= BOUND * sizes).all():
             break
+    if problem is None:
+        raise InvalidProgram("stand_in: there is no interval to fit on")
     bias = problem.bias(coefficients, t / widening, y)
     affine = (1 / (widening * radius), -centre / (widening * radius), problem.gain, bias)
     each = [each_element(v, activation.shape) for v in affine]
     if coefficients.ndim == 2:
         coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
-    far = outward(t, activation.function, low, high)
+    far = outward(t, activation.function, *interval)
     return StandIn(
         POLYNOMIALS,
         each[0],
@@ -175,15 +183,41 @@ def stand_in(
         coefficients,
         each[2],
         each[3],
-        _hull(centre, radius),
-        _hull(centre, WIDER * radius),
+        _hull(interval),
+        _hull(wider),
         1 / widening,
         tail(sample_peaks(far, len(wanted)).max(axis=0)[:, None]),
     )
 
 
-def _hull(centre: Array, radius: Array) -> tuple[float, float]:
-    return float((centre - radius).min()), float((centre + radius).max())
+def _widened(
+    function: Function, x: Array, low: Array, high: Array
+) -> list[tuple[tuple[Array, Array], float]]:
+    """Return intervals to fit on, and the factors of those of the polynomial over these.
+
+    Where the domain ends no input goes further: such an interval grows at its other end alone.
+    """
+    if function.extension is None:
+        interval = low, high
+        return [(interval, widening) for widening in WIDENINGS]
+    return [(_times(function, x, (low, high), widening), 1.0) for widening in WIDENINGS]
+
+
+def _times(
+    function: Function, x: Array, interval: tuple[Array, Array], factor: float
+) -> tuple[Array, Array]:
+    """Return the intervals `factor` times as wide, as far as the domain of `function` goes."""
+    centre, radius = _halves(interval)
+    return within_domain(function, x, centre - factor * radius, centre + factor * radius)
+
+
+def _halves(interval: tuple[Array, Array]) -> tuple[Array, Array]:
+    low, high = interval
+    return (low + high) / 2, (high - low) / 2
+
+
+def _hull(interval: tuple[Array, Array]) -> tuple[float, float]:
+    return float(interval[0].min()), float(interval[1].max())
 
 
 def _reach(x: Array, samples: int, margin: float) -> Array:

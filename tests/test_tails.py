@@ -111,9 +111,9 @@ def test_an_unbounded_fit_gets_a_higher_floor() -> None:
     values = np.stack([np.maximum(grid(), 0.0), np.sign(grid())])
     wanted = np.stack([np.maximum(t[0], 0.0), np.sign(t[1])])
     coefficients = fit_each(moments(t, wanted, 31), values, 31)
-    assert (magnitude(coefficients, 1.0) <= BOUND).all()
+    assert (magnitude(coefficients) <= BOUND).all()
     alone = fit(values[1], histogram(t[1], wanted[1]), 31)
-    assert magnitude(alone, 1.0) <= BOUND
+    assert magnitude(alone) <= BOUND
 
 
 def test_a_fit_of_its_own_is_the_weighted_least_squares_solution() -> None:
