@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -66,6 +66,8 @@ from hec.passes.intervals import (
 )
 from hec.passes.matrices import diagonal_matrix
 from hec.passes.tails import reach
+
+Interval: TypeAlias = tuple[Array, Array]  # ends, of each channel
 
 ENOUGH = 64  # samples of a channel before it gets coefficients of its own
 SAMPLES_PER_DEGREE = 8  # and this many for each degree
@@ -155,27 +157,17 @@ def stand_in(
         if own
         else shared_intervals(x, activation.function, len(wanted), reach_of)
     )
-    choices = _widened(activation.function, x, low, high)
-    wider = _times(activation.function, x, (low, high), WIDER)
     kind = _Separate if own else _Shared
-    problem: _Separate | _Shared | None = None
-    for interval, widening in choices:
-        if problem is None or interval is not choices[0][0]:
-            centre, radius = _halves(interval)
-            t = (x - centre[:, None]) / radius[:, None]
-            problem = kind.of(activation.function, (t, y), (centre, radius), degree)
-        coefficients, sizes = problem.fit(widening)
-        low, high = ((end - centre) / (widening * radius) for end in wider)
-        if (magnitude(coefficients, low.min(), high.max()) <= BOUND * sizes).all():
-            break
-    if problem is None:
-        raise InvalidProgram("stand_in: there is no interval to fit on")
-    bias = problem.bias(coefficients, t / widening, y)
-    affine = (1 / (widening * radius), -centre / (widening * radius), problem.gain, bias)
+    found = _bounded(kind, activation.function, (x, y), (low, high), degree)
+    centre, radius = _halves(found.interval)
+    radius = found.widening * radius
+    bias = found.problem.bias(found.coefficients, (x - centre[:, None]) / radius[:, None], y)
+    affine = (1 / radius, -centre / radius, found.problem.gain, bias)
     each = [each_element(v, activation.shape) for v in affine]
+    coefficients = found.coefficients
     if coefficients.ndim == 2:
         coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
-    far = outward(t, activation.function, *interval)
+    far = outward(found.t, activation.function, *found.interval)
     return StandIn(
         POLYNOMIALS,
         each[0],
@@ -183,40 +175,68 @@ def stand_in(
         coefficients,
         each[2],
         each[3],
-        _hull(interval),
-        _hull(wider),
-        1 / widening,
+        _hull(found.interval),
+        _hull(_times(activation.function, x, (low, high), WIDER)),
+        1 / found.widening,
         tail(sample_peaks(far, len(wanted)).max(axis=0)[:, None]),
     )
 
 
-def _widened(
-    function: Function, x: Array, low: Array, high: Array
-) -> list[tuple[tuple[Array, Array], float]]:
-    """Return intervals to fit on, and the factors of those of the polynomial over these.
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """Polynomials for the channels, on intervals `widening` times those that samples stay in."""
 
-    Where the domain ends no input goes further: such an interval grows at its other end alone.
+    problem: _Separate | _Shared
+    interval: Interval
+    t: Array  # the samples, in units of the intervals
+    widening: float
+    coefficients: Array
+
+
+def _bounded(
+    kind: type[_Separate] | type[_Shared],
+    function: Function,
+    samples: tuple[Array, Array],
+    interval: Interval,
+    degree: int,
+) -> _Fitted:
+    """Return the fit on the narrowest intervals that leave it bounded, `WIDER` times as wide.
+
+    Where a domain ends no input goes further: there the interval itself grows, at its other end.
     """
-    if function.extension is None:
-        interval = low, high
-        return [(interval, widening) for widening in WIDENINGS]
-    return [(_times(function, x, (low, high), widening), 1.0) for widening in WIDENINGS]
+    x, y = samples
+    wider = _times(function, x, interval, WIDER)
+    is_partial = function.extension is not None
+    fitted: _Fitted | None = None
+    for widening in WIDENINGS:
+        if fitted is None or is_partial:
+            grown = _times(function, x, interval, widening if is_partial else 1.0)
+            centre, radius = _halves(grown)
+            t = (x - centre[:, None]) / radius[:, None]
+            problem = kind.of(function, (t, y), (centre, radius), degree)
+        factor = 1.0 if is_partial else widening
+        coefficients, sizes = problem.fit(factor)
+        fitted = _Fitted(problem, grown, t, factor, coefficients)
+        low, high = ((end - centre) / (factor * radius) for end in wider)
+        if (magnitude(coefficients, low.min(), high.max()) <= BOUND * sizes).all():
+            return fitted
+    if fitted is None:
+        raise InvalidProgram("stand_in: there is no interval to fit on")
+    return fitted
 
 
-def _times(
-    function: Function, x: Array, interval: tuple[Array, Array], factor: float
-) -> tuple[Array, Array]:
+def _times(function: Function, x: Array, interval: Interval, factor: float) -> Interval:
     """Return the intervals `factor` times as wide, as far as the domain of `function` goes."""
     centre, radius = _halves(interval)
     return within_domain(function, x, centre - factor * radius, centre + factor * radius)
 
 
-def _halves(interval: tuple[Array, Array]) -> tuple[Array, Array]:
+def _halves(interval: Interval) -> tuple[Array, Array]:
     low, high = interval
     return (low + high) / 2, (high - low) / 2
 
 
-def _hull(interval: tuple[Array, Array]) -> tuple[float, float]:
+def _hull(interval: Interval) -> tuple[float, float]:
     return float(interval[0].min()), float(interval[1].max())
 
 
