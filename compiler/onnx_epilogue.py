@@ -18,8 +18,10 @@ from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, NodeError, Value, check_shape
 from hec.compiler.tensor_ir import Activation, EpilogueStep
 
-ONLY_FINAL = frozenset({"ArgMax", "LogSoftmax", "Softmax"})
-_ALLOWED_AFTER = RESHAPES | ONLY_FINAL | {"Cast", "Dropout", "Identity", "Sigmoid"}
+ONLY_FINAL = frozenset({"ArgMax"})
+_ALLOWED_AFTER = (
+    RESHAPES | ONLY_FINAL | {"Cast", "Dropout", "Identity", "LogSoftmax", "Sigmoid", "Softmax"}
+)
 _SHAPES = frozenset({"Shape", "Size"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 
@@ -40,8 +42,8 @@ def final_values(nodes: Iterable[NodeProto]) -> Mapping[str, bool]:
 
 
 def convert_softmax(builder: GraphBuilder, node: Node) -> list[Value]:
-    """Leave Softmax or LogSoftmax to the client."""
-    x = _final_operand(node)
+    """Leave a last Softmax or LogSoftmax to the client."""
+    x = node.encrypted(0)
     rank = len(x.shape)
     axis = check_axis(node.integer("axis", 1 if node.opset < 13 else -1), rank)
     name = "softmax" if node.operator == "Softmax" else "log_softmax"

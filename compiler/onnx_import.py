@@ -16,11 +16,14 @@ from onnx import ModelProto, NodeProto
 
 from hec.compiler import (
     onnx_activations,
+    onnx_bilinear,
     onnx_elementwise,
     onnx_epilogue,
     onnx_maxima,
     onnx_movement,
+    onnx_normalizations,
     onnx_products,
+    onnx_softmax,
     onnx_windows,
 )
 from hec.compiler.errors import CompileError, Problem
@@ -46,27 +49,34 @@ _CONVERTERS: dict[str, Converter] = {
     "Conv": onnx_windows.convert_conv,
     "Div": onnx_elementwise.convert_div,
     "Dropout": onnx_epilogue.convert_identity,
-    "Gemm": onnx_products.convert_gemm,
+    "Gemm": onnx_bilinear.convert_gemm,
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
     "GlobalMaxPool": onnx_maxima.convert_global_max_pool,
+    "GroupNormalization": onnx_normalizations.convert_group_normalization,
     "Identity": onnx_epilogue.convert_identity,
-    "LogSoftmax": onnx_epilogue.convert_softmax,
-    "MatMul": onnx_products.convert_matmul,
+    "InstanceNormalization": onnx_normalizations.convert_instance_normalization,
+    "LayerNormalization": onnx_normalizations.convert_layer_normalization,
+    "LogSoftmax": onnx_softmax.convert_softmax,
+    "LpNormalization": onnx_normalizations.convert_lp_normalization,
+    "LRN": onnx_normalizations.convert_lrn,
+    "MatMul": onnx_bilinear.convert_matmul,
     "Max": onnx_maxima.convert_extremum,
     "MaxPool": onnx_maxima.convert_max_pool,
     "Mean": onnx_elementwise.convert_mean,
     "Min": onnx_maxima.convert_extremum,
+    "MeanVarianceNormalization": onnx_normalizations.convert_mean_variance_normalization,
     "Mul": onnx_elementwise.convert_mul,
     "Neg": onnx_elementwise.convert_neg,
     "Pad": onnx_movement.convert_pad,
     "Pow": onnx_elementwise.convert_pow,
     "PRelu": onnx_activations.convert_prelu,
     "ReduceMax": onnx_maxima.convert_reduction,
+    "RMSNormalization": onnx_normalizations.convert_rms_normalization,
     "ReduceMean": onnx_products.convert_reduction,
     "ReduceMin": onnx_maxima.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
     "Sigmoid": onnx_epilogue.convert_sigmoid,
-    "Softmax": onnx_epilogue.convert_softmax,
+    "Softmax": onnx_softmax.convert_softmax,
     "Sub": onnx_elementwise.convert_sub,
     "Sum": onnx_elementwise.convert_sum,
     **dict.fromkeys(sorted(onnx_movement.OPERATORS), onnx_movement.convert_movement),
@@ -156,8 +166,6 @@ class _Importer:
         """Report what is wrong whatever the unknown inputs are."""
         if node.operator in onnx_epilogue.ONLY_FINAL:
             onnx_epilogue.require_final(node)
-        if node.operator in ("MatMul", "Gemm"):
-            onnx_products.require_constant(node)
 
     def _convert(self, node: Node) -> list[Value]:
         try:

@@ -17,10 +17,6 @@ _REWRITES = (
         "LpPool GlobalLpPool MaxRoiPool MaxUnpool",
     ),
     (
-        "export with BatchNormalization; hec folds it into the layer before",
-        _NORMALIZATIONS,
-    ),
-    (
         "encrypted numbers cannot be compared; do this on the client after decryption",
         "ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual "
         "NonMaxSuppression NonZero Round TopK",
@@ -41,7 +37,7 @@ _REWRITES = (
     ),
     ("divide by a constant, or do this on the client after decryption", "Mod ReduceL2"),
     ("use Tile, Expand or a Conv with fixed weights instead", "Resize Upsample"),
-    ("replace attention; it multiplies encrypted tensors and needs Softmax", "Attention"),
+    ("export attention as MatMul, Softmax and MatMul", "Attention"),
     ("use Tile or DepthToSpace followed by Conv", "ConvTranspose"),
     ("write it with MatMul and Transpose", "Einsum"),
 )
