@@ -17,7 +17,7 @@ from hec.compiler.onnx_statistics import (
     affine,
     applied,
     averaged,
-    minus,
+    centred,
     squared,
     summed,
     times,
@@ -36,9 +36,9 @@ def convert_layer_normalization(builder: GraphBuilder, node: Node) -> list[Value
     x, origin = node.encrypted(0), node.origin
     axes = _from(node, x)
     mean = averaged(builder, x, axes, origin)
-    centred = minus(builder, x, mean, origin)
-    inverse = _inverse_root(builder, centred, axes, _epsilon(node), origin)
-    result = times(builder, centred, inverse, origin)
+    level = centred(builder, x, axes, origin)
+    inverse = _inverse_root(builder, level, axes, _epsilon(node), origin)
+    result = times(builder, level, inverse, origin)
     shape = x.shape[axes[0] :]
     scale, shift = _weights(node, 1, shape, 1.0), _weights(node, 2, shape, 0.0)
     scaled = affine(builder, result, scale, shift, origin)
@@ -114,9 +114,9 @@ def _standardized(
     builder: GraphBuilder, x: Encrypted, axes: Axes, epsilon: float, origin: Origin
 ) -> Encrypted:
     """Return `x` minus its mean along `axes`, divided by its deviation."""
-    centred = minus(builder, x, averaged(builder, x, axes, origin), origin)
-    inverse = _inverse_root(builder, centred, axes, epsilon, origin)
-    return times(builder, centred, inverse, origin)
+    level = centred(builder, x, axes, origin)
+    inverse = _inverse_root(builder, level, axes, epsilon, origin)
+    return times(builder, level, inverse, origin)
 
 
 def _inverse_root(

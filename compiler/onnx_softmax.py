@@ -11,7 +11,7 @@ from hec.compiler import onnx_epilogue
 from hec.compiler.functions import Function
 from hec.compiler.onnx_movement import check_axis
 from hec.compiler.onnx_node import Node
-from hec.compiler.onnx_statistics import Axes, applied, averaged, minus, summed, times
+from hec.compiler.onnx_statistics import Axes, applied, centred, minus, summed, times
 from hec.compiler.onnx_values import GraphBuilder, Value
 
 
@@ -21,11 +21,11 @@ def convert_softmax(builder: GraphBuilder, node: Node) -> list[Value]:
         return onnx_epilogue.convert_softmax(builder, node)
     x, origin = node.encrypted(0), node.origin
     axes = _axes(node, len(x.shape))
-    centred = minus(builder, x, averaged(builder, x, axes, origin), origin)
-    powers = applied(builder, Function("exp"), centred, origin)
+    level = centred(builder, x, axes, origin)
+    powers = applied(builder, Function("exp"), level, origin)
     total = summed(builder, powers, axes, origin)
     if node.operator == "LogSoftmax":
-        return [minus(builder, centred, applied(builder, Function("log"), total, origin), origin)]
+        return [minus(builder, level, applied(builder, Function("log"), total, origin), origin)]
     share = applied(builder, Function("reciprocal"), total, origin)
     return [times(builder, powers, share, origin)]
 

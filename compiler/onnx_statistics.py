@@ -15,6 +15,10 @@ from hec.compiler.onnx_products import broadcast_matrix
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, check_nonzeros
 from hec.compiler.tensor_ir import Activation, Array, Multiply, Origin, Shape
 
+_LARGEST_CENTRING = (
+    2**22
+)  # weights of one matrix that subtracts means: beyond, the means come first
+
 Axes = tuple[int, ...]  # counted from the front, in order
 
 
@@ -39,6 +43,20 @@ def averaged(
 ) -> Encrypted:
     """Return the mean of `x` along `axes`, plus bias, in a shape with size 1 there."""
     return summed(builder, x, axes, origin, 1.0 / count(x.shape, axes), bias)
+
+
+def centred(builder: GraphBuilder, x: Encrypted, axes: Axes, origin: Origin) -> Encrypted:
+    """Return `x` minus its mean along `axes`: one matrix, where that is not too large."""
+    many = count(x.shape, axes)
+    if prod(x.shape) * many > _LARGEST_CENTRING:
+        return minus(builder, x, averaged(builder, x, axes, origin), origin)
+    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
+    groups = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, many)
+    columns = np.empty((prod(x.shape), many), groups.dtype)
+    columns[groups] = groups[:, None, :]
+    weights = np.where(columns == np.arange(prod(x.shape))[:, None], 1.0, 0.0) - 1.0 / many
+    matrix = gather(columns, weights, prod(x.shape))
+    return builder.linear([(x.position, matrix)], 0.0, x.shape, origin)
 
 
 def count(shape: Shape, axes: Axes) -> int:

@@ -30,12 +30,13 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Bootstrap, Multiply, Polynomial, TensorGraph
 from hec.passes import (
     POLYNOMIAL_PASSES,
-    REFRESHING_PASSES,
     SCALING_PASSES,
+    SERIES_PASSES,
     SHARED_PASSES,
     TENSOR_PASSES,
     run_tensor_passes,
 )
+from hec.passes.activate_polynomials import has_products
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
@@ -116,8 +117,15 @@ class Strategies:
     def refreshing(self) -> Candidate:
         """Return the program whose activations are functional bootstraps."""
         self.progress("series for activations")
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, REFRESHING_PASSES)
-        return self._refreshed(graph, RING_DEGREES)
+        graph = run_tensor_passes(self._shared, self.target, self.calibration, SERIES_PASSES)
+        rings: tuple[int, ...] = RING_DEGREES
+        if has_products(graph):
+            self.progress("placement of bootstraps")
+            found = cheapest_refreshes(graph, self.libraries.chains, self.target)
+            graph = place_bootstraps(graph, found.placement.readers, self.calibration)
+            rings = (found.parameters.ring_degree,)
+        graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
+        return self._refreshed(graph, rings)
 
     def plain(self) -> Candidate:
         """Return the program whose polynomials are exact, refreshed where levels run out."""

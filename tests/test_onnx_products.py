@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from hec.compiler import onnx_statistics
 from hec.compiler.errors import CompileError
 from hec.compiler.onnx_model import EXPORT_AGAIN
-from hec.compiler.tensor_ir import Activation, Linear, Multiply, TensorGraph
+from hec.compiler.tensor_ir import Activation, Linear, Multiply
 from onnx_oracle import (
     Case,
     assert_same_as_onnxruntime,
@@ -165,16 +166,18 @@ def test_softmax_inside_means_what_onnxruntime_computes(name: str, operator: str
 def test_exp_of_softmax_meets_inputs_without_their_mean() -> None:
     nodes = [node("Softmax", "x", "p"), node("Relu", "p")]
     graph = import_graph(network(nodes, {"x": (2, 3)}))
-    centred = graph.operations[2]
+    centred = graph.operations[1]
     assert isinstance(centred, Linear)
-    whole = centred.matrices[0] + centred.matrices[1] @ _matrix(graph, 1)
-    np.testing.assert_allclose(whole.sum(axis=1), 0, atol=1e-15)
+    np.testing.assert_allclose(centred.matrices[0].sum(axis=1), 0, atol=1e-15)
 
 
-def _matrix(graph: TensorGraph, position: int) -> Any:
-    linear = graph.operations[position]
-    assert isinstance(linear, Linear)
-    return linear.matrices[0]
+@pytest.mark.parametrize("limit", [0, 2**22])
+def test_means_of_a_large_tensor_come_first(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_statistics, "_LARGEST_CENTRING", limit)
+    nodes = [node("InstanceNormalization", "x,s,h", "n"), node("Relu", "n")]
+    graph = assert_same_as_onnxruntime(network(nodes, IMAGE, EACH))
+    before = next(i for i, x in enumerate(graph.operations) if isinstance(x, Multiply))
+    assert before == (2 if limit else 3)
 
 
 def test_attention_means_what_onnxruntime_computes() -> None:
