@@ -4,6 +4,9 @@ A logarithm has no values below zero, 1/x is two functions with a pole between t
 that a network uses is the one on which its inputs are seen; half way from there to the branch's end
 a function is replaced by a straight line. So whatever fits it, wherever, meets finite values only,
 and encrypted inputs that stray across the end give a result that is wrong by a finite amount.
+
+The exponential has values everywhere, but beyond its inputs they outgrow all others, and a fit
+would follow those. So it goes on along its tangent.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ SEARCH: Final = 8.0  # widths of the interval seen, on either side; beyond, all 
 KEPT: Final = 0.5  # share of the way to the branch's end on which the function is itself
 HALVINGS: Final = 60  # of a step between two points, to find the end of a branch
 SECANT: Final = 1e-3  # share of the interval seen over which a slope is measured
+GROWTH: Final = 0.5  # beyond the largest input seen exp grows by e^0.5, then along its tangent
 STEEPEST: Final = 4.0  # times the mean slope over the interval seen: what a line may have
 
 
@@ -47,6 +51,7 @@ _BRANCHES: Final[dict[str, Callable[..., Array]]] = {
     "acosh": lambda x: _where(x >= 1, 0.0),
     "atanh": lambda x: _where(np.abs(x) < 1, 0.0),
 }
+_EXP: Final = Function("exp")
 _WORDS: Final = {
     "log": "needs inputs above 0",
     "sqrt": "needs inputs from 0 upwards",
@@ -57,6 +62,11 @@ _WORDS: Final = {
     "acosh": "needs inputs from 1 upwards",
     "atanh": "needs inputs above -1 and below 1",
 }
+
+
+def needs_extension(function: Function) -> bool:
+    """Return whether `function` needs an extension, and has none yet."""
+    return function.extension is None and (function == _EXP or is_partial(function))
 
 
 def is_partial(function: Function) -> bool:
@@ -71,6 +81,8 @@ def requirement(function: Function) -> str:
 
 def extended(function: Function, low: float, high: float) -> Function | None:
     """Return `function` continued beyond the branch that holds [low, high]; None if none does."""
+    if function == _EXP:
+        return _tamed(function, high + GROWTH)
     if function.extension is not None or not is_partial(function):
         return function
     if not np.isfinite([low, high]).all():
@@ -85,6 +97,14 @@ def extended(function: Function, low: float, high: float) -> Function | None:
         for start, way in ((low, -SEARCH * width), (high, SEARCH * width))
     ]
     return replace(function, extension=_extension(function, (low, high), (ends[0], ends[1]), width))
+
+
+def _tamed(function: Function, end: float) -> Function:
+    """Return `function` continued along its tangent beyond `end`, or as it is if that overflows."""
+    value = float(function(np.array([end]))[0])
+    if not np.isfinite(value):
+        return function
+    return replace(function, extension=Extension(-np.inf, end, (0.0, value)))
 
 
 def _extension(

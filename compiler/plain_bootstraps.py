@@ -10,7 +10,7 @@ number of levels that the security limit allows, the placement is the cheapest o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from math import inf, sqrt
@@ -41,15 +41,19 @@ class Refreshes:
     parameters: EncryptionParameters
 
 
-def cheapest_refreshes(graph: TensorGraph, chains: Chains, target: Target) -> Refreshes:
-    """Return the cheapest placement over all numbers of levels after a bootstrap.
+def cheapest_refreshes(
+    graph: TensorGraph, chains: Chains, target: Target, rings: Sequence[int] = RING_DEGREES
+) -> Refreshes:
+    """Return the cheapest placement over all numbers of levels after a bootstrap, and `rings`.
 
     Raise `CompileError` where no instance has levels enough, or none fits `--max-ram`.
     """
     degree = longest_series(graph)
     found = [
         Refreshes(placement, parameters)
-        for fresh, parameters in _fastest_instances(graph, degree or DEGREE, chains, target)
+        for fresh, parameters in _fastest_instances(
+            graph, degree or DEGREE, (chains, rings), target
+        )
         if (placement := place(graph, _costs(graph, parameters, fresh))) is not None
         if placement.readers or degree  # else a leveled program, which wants another modulus
     ]
@@ -60,10 +64,10 @@ def cheapest_refreshes(graph: TensorGraph, chains: Chains, target: Target) -> Re
 
 
 def _fastest_instances(
-    graph: TensorGraph, degree: int, chains: Chains, target: Target
+    graph: TensorGraph, degree: int, source: tuple[Chains, Sequence[int]], target: Target
 ) -> Iterator[tuple[int, EncryptionParameters]]:
-    cap = target.max_ram or inf
-    for ring_degree, fresh in product(RING_DEGREES, range(1, MOST_LEVELS + 1)):
+    cap, (chains, rings) = target.max_ram or inf, source
+    for ring_degree, fresh in product(rings, range(1, MOST_LEVELS + 1)):
         slots = min(ring_degree // 2, ceil_power_of_two(max(map(size, graph.operations))))
         found = instances(ring_degree, slots, Needs(fresh, degree, 1), target, chains)
         fitting = (p for p in found if client_memory(p, _KEYS).least <= cap)

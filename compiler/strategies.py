@@ -17,7 +17,7 @@ from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.depth import deepest_path, levels
 from hec.compiler.errors import CompileError, Problem, fail
-from hec.compiler.forecast import bootstrap_count
+from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
@@ -42,6 +42,7 @@ from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
 FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
+NOISE = 0.02  # standard deviation at the outputs, share of their rms, that bootstraps may cause
 PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
 
 
@@ -69,6 +70,12 @@ class Candidate:
     def seconds(self) -> float:
         """Forecast of one prediction."""
         return self.choice.forecast.total_seconds
+
+    @property
+    def noise(self) -> float:
+        """Return the predicted error of the outputs, a share of the largest one's rms."""
+        sizes = (self.observed.magnitudes[x.operand] * x.factor for x in self.graph.outputs)
+        return self.choice.forecast.output_error / CONFIDENCE / (max(sizes) or 1.0)
 
     @property
     def way(self) -> str:
@@ -118,12 +125,35 @@ class Strategies:
         """Return the program whose activations are functional bootstraps."""
         self.progress("series for activations")
         graph = run_tensor_passes(self._shared, self.target, self.calibration, SERIES_PASSES)
-        rings: tuple[int, ...] = RING_DEGREES
         if has_products(graph):
+            return self._placed(graph)
+        graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
+        return self._refreshed(graph, RING_DEGREES)
+
+    def _placed(self, graph: TensorGraph) -> Candidate:
+        """Return `graph` with further bootstraps where the levels that products take run out.
+
+        On the smallest ring on which the errors of all bootstraps leave the outputs exact enough;
+        a small ring has few levels after a bootstrap, and bootstraps with large errors.
+        """
+        found, problems = list[Candidate](), list[CompileError]()
+        for ring_degree in RING_DEGREES:
             self.progress("placement of bootstraps")
-            found = cheapest_refreshes(graph, self.libraries.chains, self.target)
-            graph = place_bootstraps(graph, found.placement.readers, self.calibration)
-            rings = (found.parameters.ring_degree,)
+            try:
+                found.append(self._placed_on(graph, ring_degree))
+            except CompileError as problem:
+                problems.append(problem)
+                continue
+            if found[-1].noise <= NOISE:
+                return found[-1]
+        if not found:
+            raise CompileError(*(each for problem in problems for each in problem.problems))
+        return min(found, key=lambda candidate: candidate.noise)
+
+    def _placed_on(self, graph: TensorGraph, ring_degree: int) -> Candidate:
+        rings = (ring_degree,)
+        found = cheapest_refreshes(graph, self.libraries.chains, self.target, rings)
+        graph = place_bootstraps(graph, found.placement.readers, self.calibration)
         graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
         return self._refreshed(graph, rings)
 
@@ -178,7 +208,8 @@ class Strategies:
             return exact and fastest > PLAIN_BOOTSTRAP
         if way != self.refreshing:
             return True
-        return 0 < FUNCTIONAL_BOOTSTRAP * self._nonlinear() < fastest
+        count = self._nonlinear()
+        return count > 0 and fastest > FUNCTIONAL_BOOTSTRAP * count
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""
@@ -210,8 +241,10 @@ class Strategies:
         )
 
     def _nonlinear(self) -> int:
-        """Count the operations that would become bootstraps."""
-        kinds = (Activation, Multiply, Polynomial)
+        """Count the operations that would become bootstraps: squares beside products do not."""
+        kinds: tuple[type, ...] = (Activation, Polynomial)
+        if not has_products(self._shared):
+            kinds += (Multiply,)
         return sum(isinstance(operation, kinds) for operation in self._shared.operations)
 
     def _check_depth(self, instances: Instances) -> None:

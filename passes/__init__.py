@@ -49,8 +49,9 @@ SHARED_PASSES: tuple[TensorPass, ...] = (
     move_broadcasts,
     extend_functions,  # before anything fits what is not defined everywhere
     eliminate_identities,
-    share_scaled_layers,  # before fuse_linear would compute such a layer twice
     fuse_linear,  # fewer non-zeros to evaluate in the search for degrees
+    share_scaled_layers,  # of sums that a normalization between two transpositions reads
+    fuse_linear,
 )
 
 POLYNOMIAL_PASSES: tuple[TensorPass, ...] = (

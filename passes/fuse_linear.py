@@ -23,6 +23,7 @@ from hec.passes.matrices import (
 from hec.passes.rewriting import consumers, merged
 
 GROWTH = 2.0  # a fused matrix may have this many times the non-zeros of the two it replaces
+SPREAD = 1.5  # likewise, of a layer and all its readers, when it is composed into each
 COPIES = 6.0  # likewise, where one of the two is a selection
 LIGHT = 2**15  # non-zeros of a matrix that is cheap however many times its rows are copied
 LARGEST_PRODUCT = 500_000_000  # multiplications spent on finding out: a second or two
@@ -37,7 +38,7 @@ def fuse_linear(graph: TensorGraph, target: Target, calibration: Calibration) ->
     result has both more non-zeros (`GROWTH`) and more diagonals than they have: 784 -> 10 -> 784
     stays. A layer that others read as well is composed into each reader only if it can disappear,
     or to spare a product one level (the layer is then computed twice), and only if all its readers
-    together do not grow by more than `GROWTH`: the sums along a transformer stay.
+    together do not grow by more than `SPREAD`: the sums along a transformer stay.
 
     Source: algorithms.md, 8 (FHEFusion). Cost: one sparse product for each pair.
     """
@@ -76,14 +77,14 @@ class _Fusion:
         read_outside = any(output.operand == position for output in self.graph.outputs)
         if len(readers) == 1 and not read_outside:
             return True
-        if all(is_selection(matrix) for matrix in inner.matrices):
+        if len(inner.matrices) == 1 and is_selection(inner.matrices[0]):
             return True
         if uniform_factor(outer) is not None:
             return False  # fold_scales makes one of the two disappear
-        if len(outer.operands) == 1 and diagonal_of(outer.matrices[0]) is not None:
-            return True
         layers = [reader for reader in readers if isinstance(reader, Linear)]
         alone = not read_outside and len(layers) == len(readers)
+        if len(outer.operands) == 1 and diagonal_of(outer.matrices[0]) is not None:
+            return not alone  # else share_scaled_layers makes it disappear
         return alone and self._disappears(position, inner, layers)
 
     def _disappears(self, position: int, inner: Linear, readers: list[Linear]) -> bool:
@@ -95,7 +96,7 @@ class _Fusion:
             for each in inner.matrices:
                 both = self._product(matrix, each)
                 after += np.inf if both is None else both.nnz
-        return after <= GROWTH * before
+        return after <= SPREAD * before
 
     def _affordable(self, outer: sp.csr_array, inner: sp.csr_array) -> sp.csr_array | None:
         """Return outer @ inner, or None if it would be dearer than the two with a level between."""

@@ -16,6 +16,7 @@ from hec.compiler.tensor_ir import Activation, Array, TensorGraph
 from hec.passes.intervals import (
     by_channel,
     by_sample,
+    channels_of,
     each_element,
     outward,
     shared_intervals,
@@ -101,7 +102,7 @@ def _stand_in(
     """Fit a series of `degree` to inputs in `operand`, to give the outputs `wanted`."""
     if operand.values is None or wanted is None:
         return unweighted(SERIES, activation.function, operand, degree)
-    shape, count = activation.shape, len(wanted)
+    shape, count = channels_of(operand.values, activation.shape), len(wanted)
     x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
     low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
     centre, radius = (low + high) / 2, (high - low) / 2

@@ -11,7 +11,7 @@ layers wherever calibration shows enough of each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from hec.compiler.tensor_ir import (
 from hec.passes.intervals import (
     NARROWEST,
     by_channel,
+    channels_of,
     each_element,
     homogeneity,
     not_zero,
@@ -88,6 +89,23 @@ class StandIn:
         t = self.scale * x + self.shift
         return self.gain * self.family.values(self.coefficients, t) + self.bias
 
+    def without_layer(self) -> StandIn:
+        """Return y with its mean bias inside p, if no affine step is left then; else y as it is.
+
+        For readers that multiply y, into which a step of its own could not fuse: it takes a level.
+        """
+        if (self.gain != 1.0).any():
+            return self
+        mean = float(self.bias.mean())
+        coefficients = self.coefficients.copy()
+        if self.family is POLYNOMIALS:
+            coefficients[0] += mean
+        else:
+            coefficients[0, 0] += mean / 2
+        noisy = None if self.noisy is None else self.noisy - self.bias + mean
+        bias = np.zeros_like(self.bias)
+        return replace(self, coefficients=coefficients, bias=bias, noisy=noisy)
+
     def operations(
         self, activation: Activation, operand: int, first: int, fit: Fit
     ) -> list[TensorOperation]:
@@ -115,9 +133,9 @@ def stand_in(
     """
     if operand.values is None or wanted is None:
         return unweighted(POLYNOMIALS, activation.function, operand, degree)
-    x = by_channel(operand.values, activation.shape)
-    y = by_channel(wanted, activation.shape)
-    dense = len(activation.shape) <= 2
+    shape = channels_of(operand.values, activation.shape)
+    x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
+    dense = len(shape) <= 2
     own = x.shape[1] >= max(ENOUGH, SAMPLES_PER_DEGREE * degree) and (degree <= 2 or dense)
     low, high = (
         _own_intervals(activation.function, x, margin, None if degree <= 2 else len(wanted))
@@ -134,9 +152,9 @@ def stand_in(
         coefficients, gain, bias = shared(
             POLYNOMIALS, activation.function, t, y, (centre, radius), degree
         )[:3]
-    each = [each_element(v, activation.shape) for v in (1 / radius, -centre / radius, gain, bias)]
+    each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
     if coefficients.ndim == 2:
-        coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
+        coefficients = np.stack([each_element(row, shape) for row in coefficients])
     interval = float(low.min()), float(high.max())
     return StandIn(POLYNOMIALS, each[0], each[1], coefficients, each[2], each[3], interval)
 

@@ -22,6 +22,7 @@ from hec.compiler.tensor_ir import (
     Array,
     Fit,
     Input,
+    Multiply,
     TensorGraph,
     TensorOperation,
     inputs,
@@ -76,6 +77,8 @@ class Trials:
         self.calibration = calibration
         self.samples = calibration.samples or _synthetic(graph, calibration)
         self.exact = evaluate(graph, self.samples)
+        products = (op for op in graph.operations if isinstance(op, Multiply))
+        self.multiplied = {source for product in products for source in operands(product)}
 
     def trial(self, degrees: Mapping[int, int], known: Trial | None = None) -> Trial:
         """Return the network with a stand-in of the given degree for each activation."""
@@ -119,6 +122,8 @@ class Trials:
         else:
             fitted = seen
         made = self.make(activation, fitted, wanted, degree, self.calibration.margin)
+        if position in self.multiplied:
+            made = made.without_layer()
         y = made.values(x) if made.noisy is None else made.noisy
         trial.values.append(y)
         error = float(np.sqrt(np.mean((y - self.exact[position]) ** 2)))
