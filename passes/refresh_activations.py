@@ -13,6 +13,7 @@ from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
+from hec.passes.heavy_tails import each_outside, positive_reach
 from hec.passes.intervals import (
     by_channel,
     by_sample,
@@ -104,7 +105,9 @@ def _stand_in(
         return unweighted(SERIES, activation.function, operand, degree)
     shape, count = channels_of(operand.values, activation.shape), len(wanted)
     x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
-    low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
+    outside = each_outside(OUTSIDE, len(x))
+    low, high = shared_intervals(x, activation.function, margin, count, outside)
+    high = positive_reach(activation.function, x, high, count, outside)
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
     far = outward(t, activation.function, low, high)
