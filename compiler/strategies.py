@@ -27,7 +27,14 @@ from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, Bootstrap, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import (
+    Activation,
+    Bootstrap,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+)
 from hec.passes import (
     POLYNOMIAL_PASSES,
     SCALING_PASSES,
@@ -43,6 +50,7 @@ from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
 NOISE = 0.02  # standard deviation at the outputs, share of their rms, that bootstraps may cause
+SQUARE = 3  # coefficients of a polynomial that is a square
 PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
 
 
@@ -242,10 +250,20 @@ class Strategies:
 
     def _nonlinear(self) -> int:
         """Count the operations that would become bootstraps: squares beside products do not."""
-        kinds: tuple[type, ...] = (Activation, Polynomial)
-        if not has_products(self._shared):
-            kinds += (Multiply,)
-        return sum(isinstance(operation, kinds) for operation in self._shared.operations)
+        keeps_squares = has_products(self._shared)
+
+        def is_refreshed(operation: TensorOperation) -> bool:
+            match operation:
+                case Activation():
+                    return True
+                case Polynomial():
+                    return not keeps_squares or len(operation.coefficients) > SQUARE
+                case Multiply():
+                    return not keeps_squares
+                case _:
+                    return False
+
+        return sum(map(is_refreshed, self._shared.operations))
 
     def _check_depth(self, instances: Instances) -> None:
         """Refuse at once what has more levels than the largest modulus could hold."""

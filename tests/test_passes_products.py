@@ -30,6 +30,7 @@ from hec.passes.activate_polynomials import activate_polynomials, has_products
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.extend_functions import extend_functions
 from hec.passes.fuse_linear import fuse_linear
+from hec.passes.heavy_tails import FURTHEST, each_outside, positive_reach
 from hec.passes.intervals import channels_of
 from hec.passes.move_broadcasts import move_broadcasts
 from hec.passes.narrow_softmax import WIDEST, narrow_softmax
@@ -353,3 +354,23 @@ def test_expansions_and_sums_of_attention_have_few_diagonals() -> None:
         light = all(m.nnz <= max(m.shape) for m in linear.matrices)
         if light and position in products:
             assert [len(m.index) for m in kernel.matrices] <= [2 * TOKENS]
+
+
+# intervals
+
+
+def test_skewed_inputs_of_a_logarithm_may_reach_further() -> None:
+    values = np.random.default_rng(0)
+    log = Function("log")
+    skewed = np.exp(values.normal(size=(1, 64 * 20)))
+    high = np.array([skewed.max()])
+    reached = positive_reach(log, skewed, high, 64, 1e-3)
+    assert 1.5 * high[0] < reached[0] <= FURTHEST * high[0]
+    even = values.uniform(0.2, 3.0, (1, 64 * 20))
+    for function, x in ((log, even), (log, -skewed), (Function("exp"), skewed)):
+        assert positive_reach(function, x, high, 64, 1e-3) is high
+
+
+def test_many_channels_share_the_outliers_that_a_tensor_may_have() -> None:
+    assert each_outside(1e-3, 16) == each_outside(1e-3, 64) == 1e-3
+    assert each_outside(1e-3, 640) == 1e-4
