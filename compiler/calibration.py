@@ -38,7 +38,7 @@ from hec.compiler.tensor_ir import (
 )
 
 MULTIPLICATIONS = 1_000_000_000  # per evaluation of the graph: about a second
-KEPT_VALUES = 16_000_000  # float64 values of all tensors together: 128 MB
+KEPT_VALUES = 48_000_000  # float64 values of all tensors together: 384 MB
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
 FEWEST, MOST = 64, 2048  # samples used, where there are as many
 STRAY = 4.0  # times the upper quartile of samples' largest values: beyond it, a sample is stray
@@ -133,7 +133,8 @@ class Calibration:
 def affordable_samples(graph: TensorGraph, multiplications: int) -> int:
     """Return how many samples one evaluation of `graph` can take within the budgets."""
     elements = sum(size(operation) for operation in graph.operations)
-    work = nonzeros(graph) + ELEMENT * elements
+    functions = (x for x in graph.operations if not isinstance(x, Input | Linear | Multiply))
+    work = nonzeros(graph) + elements + ELEMENT * sum(map(size, functions))
     limit = min(multiplications // max(work, 1), KEPT_VALUES // max(elements, 1))
     return min(max(limit, FEWEST), MOST)
 

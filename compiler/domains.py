@@ -5,6 +5,9 @@ an exponential is more than the machine's numbers hold. The branch that a networ
 which its inputs are seen; half way from there to the branch's end a function is replaced by a
 straight line. So whatever fits it, wherever, meets finite values only, and encrypted inputs that
 stray across the end give a result that is wrong by a finite amount.
+
+Below that end the exponential outgrows all other values, and a fit would follow those. So beyond
+its inputs it goes on along its tangent.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ LARGEST: Final = 700.0  # exponent of e that is finite in double precision
 KEPT: Final = 0.5  # share of the way to the branch's end on which the function is itself
 HALVINGS: Final = 60  # of a step between two points, to find the end of a branch
 SECANT: Final = 1e-3  # share of the interval seen over which a slope is measured
+GROWTH: Final = 0.5  # beyond the largest input seen exp grows by e^0.5, then along its tangent
 STEEPEST: Final = 4.0  # times the mean slope over the interval seen: what a line may have
 
 
@@ -53,6 +57,7 @@ _BRANCHES: Final[dict[str, Callable[..., Array]]] = {
     "acosh": lambda x: _where(x >= 1, 0.0),
     "atanh": lambda x: _where(np.abs(x) < 1, 0.0),
 }
+_EXP: Final = Function("exp")
 _WORDS: Final = {
     "exp": f"needs inputs up to {LARGEST:g}",
     "sinh": f"needs inputs from -{LARGEST:g} to {LARGEST:g}",
@@ -66,6 +71,16 @@ _WORDS: Final = {
     "acosh": "needs inputs from 1 upwards",
     "atanh": "needs inputs above -1 and below 1",
 }
+
+
+def needs_extension(function: Function) -> bool:
+    """Return whether `function` needs an extension, and has none yet."""
+    return function.extension is None and is_partial(function)
+
+
+def has_ends(function: Function) -> bool:
+    """Return whether inputs never pass the points at which `function` is extended."""
+    return function.extension is not None and function.name != _EXP.name
 
 
 def is_partial(function: Function) -> bool:
@@ -83,6 +98,8 @@ def extended(function: Function, low: float, high: float) -> Function | None:
 
     What has a name of its own is taken by its name: it is finite where its steps overflow.
     """
+    if function == _EXP:
+        return _tamed(function, high + GROWTH) if high + GROWTH <= LARGEST else None
     if function.extension is not None or not is_partial(function):
         return function
     if is_known(function):
@@ -99,6 +116,12 @@ def extended(function: Function, low: float, high: float) -> Function | None:
         for start, way in ((low, -SEARCH * width), (high, SEARCH * width))
     ]
     return replace(function, extension=_extension(function, (low, high), (ends[0], ends[1]), width))
+
+
+def _tamed(function: Function, end: float) -> Function:
+    """Return the exponential continued along its tangent beyond `end`."""
+    value = float(function(np.array([end]))[0])
+    return replace(function, extension=Extension(-np.inf, end, (0.0, value)))
 
 
 def _extension(

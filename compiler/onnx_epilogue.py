@@ -21,9 +21,9 @@ from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, NodeError, Value, check_shape
 from hec.compiler.tensor_ir import Activation, ClientStep, EpilogueStep
 
-ONLY_FINAL = frozenset({"ArgMax", "LogSoftmax", "Softmax"})
+ONLY_FINAL = frozenset({"ArgMax"})
 _MOVES = RESHAPES | REARRANGING | {"Cast", "Dropout", "Identity"}
-_ALLOWED_AFTER = _MOVES | ONLY_FINAL | {"Normalizer", "Sigmoid", "ZipMap"}
+_ALLOWED_AFTER = _MOVES | ONLY_FINAL | {"LogSoftmax", "Normalizer", "Sigmoid", "Softmax", "ZipMap"}
 _SHAPES = frozenset({"Shape", "Size"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 _INTEGERS = frozenset({"bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))})
@@ -67,8 +67,8 @@ def _read_by(
 
 
 def convert_softmax(builder: GraphBuilder, node: Node) -> list[Value]:
-    """Leave Softmax or LogSoftmax to the client."""
-    x = _final_operand(node)
+    """Leave a last Softmax or LogSoftmax to the client."""
+    x = node.encrypted(0)
     rank = len(x.shape)
     axis = check_axis(node.integer("axis", 1 if node.opset < 13 else -1), rank)
     name = "softmax" if node.operator == "Softmax" else "log_softmax"

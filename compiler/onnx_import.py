@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto
 
 from hec.compiler import (
     onnx_activations,
+    onnx_bilinear,
     onnx_client,
     onnx_conv_transpose,
     onnx_einsum,
@@ -26,9 +27,11 @@ from hec.compiler import (
     onnx_maxima,
     onnx_ml,
     onnx_movement,
+    onnx_normalizations,
     onnx_norms,
     onnx_products,
     onnx_resize,
+    onnx_softmax,
     onnx_transforms,
     onnx_windows,
 )
@@ -60,19 +63,25 @@ _CONVERTERS: dict[str, Converter] = {
     "Div": onnx_elementwise.convert_div,
     "Dropout": onnx_epilogue.convert_identity,
     "Einsum": onnx_einsum.convert_einsum,
-    "Gemm": onnx_products.convert_gemm,
+    "Gemm": onnx_bilinear.convert_gemm,
     "GlobalAveragePool": onnx_products.convert_global_average_pool,
     "GlobalLpPool": onnx_norms.convert_global_lp_pool,
     "GridSample": onnx_grid_sample.convert_grid_sample,
     "GlobalMaxPool": onnx_maxima.convert_global_max_pool,
+    "GroupNormalization": onnx_normalizations.convert_group_normalization,
     "Identity": onnx_epilogue.convert_identity,
-    "LogSoftmax": onnx_epilogue.convert_softmax,
+    "InstanceNormalization": onnx_normalizations.convert_instance_normalization,
+    "LayerNormalization": onnx_normalizations.convert_layer_normalization,
+    "LogSoftmax": onnx_softmax.convert_softmax,
+    "LpNormalization": onnx_normalizations.convert_lp_normalization,
+    "LRN": onnx_normalizations.convert_lrn,
     "LpPool": onnx_norms.convert_lp_pool,
-    "MatMul": onnx_products.convert_matmul,
+    "MatMul": onnx_bilinear.convert_matmul,
     "Max": onnx_maxima.convert_extremum,
     "MaxPool": onnx_maxima.convert_max_pool,
     "Mean": onnx_elementwise.convert_mean,
     "Min": onnx_maxima.convert_extremum,
+    "MeanVarianceNormalization": onnx_normalizations.convert_mean_variance_normalization,
     "Mul": onnx_elementwise.convert_mul,
     "Neg": onnx_elementwise.convert_neg,
     "Pad": onnx_movement.convert_pad,
@@ -83,13 +92,14 @@ _CONVERTERS: dict[str, Converter] = {
     "ReduceLogSum": onnx_norms.convert_norm,
     "ReduceLogSumExp": onnx_norms.convert_norm,
     "ReduceMax": onnx_maxima.convert_reduction,
+    "RMSNormalization": onnx_normalizations.convert_rms_normalization,
     "ReduceMean": onnx_products.convert_reduction,
     "ReduceMin": onnx_maxima.convert_reduction,
     "ReduceSum": onnx_products.convert_reduction,
     "ReduceSumSquare": onnx_norms.convert_norm,
     "Resize": onnx_resize.convert_resize,
     "Sigmoid": onnx_epilogue.convert_sigmoid,
-    "Softmax": onnx_epilogue.convert_softmax,
+    "Softmax": onnx_softmax.convert_softmax,
     "Sub": onnx_elementwise.convert_sub,
     "Sum": onnx_elementwise.convert_sum,
     "Upsample": onnx_resize.convert_resize,
@@ -198,8 +208,6 @@ class _Importer:
         """Report what is wrong whatever the unknown inputs are."""
         if node.operator in onnx_epilogue.ONLY_FINAL:
             onnx_epilogue.require_final(node)
-        if node.operator in ("MatMul", "Gemm"):
-            onnx_products.require_constant(node)
 
     def _convert(self, node: Node) -> list[Value]:
         try:

@@ -24,12 +24,10 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Array, Shape
 
 Number = TypeVar("Number", np.integer, np.float64)
-_TWO_ENCRYPTED = "replace attention or bilinear layers, or multiply elementwise with Mul"
 
 
 def convert_matmul(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn MatMul with a constant on either side, of any rank, into one matrix."""
-    require_constant(node)
     x = node.required(0)
     if isinstance(x, Encrypted):
         matrix, shape = _times_constant(element_numbers(x.shape), node.weights(1))
@@ -39,30 +37,23 @@ def convert_matmul(builder: GraphBuilder, node: Node) -> list[Value]:
     return [builder.linear([(x.position, matrix)], 0.0, shape, node.origin)]
 
 
-def require_constant(node: Node) -> None:
-    """Raise `NodeError` unless one of the two factors is a constant."""
-    if not any(isinstance(node.required(k), np.ndarray) for k in (0, 1)):
-        raise NodeError(
-            f"{node.operator} of two encrypted tensors is not supported", _TWO_ENCRYPTED
-        )
-
-
 def _times_constant(numbers: Indices, weights: Array) -> tuple[sp.csr_array, Shape]:
     """Return the matrix and the result shape of numbers @ weights, as numpy's matmul has it."""
-    shape = _product_shape(numbers.shape, weights.shape)
+    shape = product_shape(numbers.shape, weights.shape)
     rows = numbers if numbers.ndim > 1 else numbers[None, :]
     columns = weights if weights.ndim > 1 else weights[:, None]
     return _product(rows[..., :, None, :], columns.swapaxes(-1, -2)[..., None, :, :]), shape
 
 
 def _constant_times(weights: Array, numbers: Indices) -> tuple[sp.csr_array, Shape]:
-    shape = _product_shape(weights.shape, numbers.shape)
+    shape = product_shape(weights.shape, numbers.shape)
     rows = weights if weights.ndim > 1 else weights[None, :]
     columns = numbers if numbers.ndim > 1 else numbers[:, None]
     return _product(columns.swapaxes(-1, -2)[..., None, :, :], rows[..., :, None, :]), shape
 
 
-def _product_shape(left: Shape, right: Shape) -> Shape:
+def product_shape(left: Shape, right: Shape) -> Shape:
+    """Return the shape of numpy's matmul; raise `NodeError` if there is none."""
     mismatch = NodeError(f"cannot multiply matrices of shapes {left} and {right}")
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise mismatch
@@ -89,35 +80,40 @@ def convert_gemm(builder: GraphBuilder, node: Node) -> list[Value]:
     alpha, beta = node.real("alpha", 1.0), node.real("beta", 1.0)
     terms: list[Term] = []
     bias: Array | float = 0.0
-    require_constant(node)
     if isinstance(a, Encrypted):
-        numbers = _factor(node, element_numbers(a.shape), "transA")
-        matrix, shape = _times_constant(numbers, alpha * _factor(node, node.weights(1), "transB"))
+        numbers = transposed(node, element_numbers(a.shape), "transA")
+        matrix, shape = _times_constant(
+            numbers, alpha * transposed(node, node.weights(1), "transB")
+        )
         terms.append((a.position, matrix))
     elif isinstance(b, Encrypted):
-        numbers = _factor(node, element_numbers(b.shape), "transB")
-        matrix, shape = _constant_times(alpha * _factor(node, node.weights(0), "transA"), numbers)
+        numbers = transposed(node, element_numbers(b.shape), "transB")
+        matrix, shape = _constant_times(
+            alpha * transposed(node, node.weights(0), "transA"), numbers
+        )
         terms.append((b.position, matrix))
     else:
-        left = _factor(node, node.weights(0), "transA")
-        right = _factor(node, node.weights(1), "transB")
-        shape = _product_shape(left.shape, right.shape)
+        left = transposed(node, node.weights(0), "transA")
+        right = transposed(node, node.weights(1), "transB")
+        shape = product_shape(left.shape, right.shape)
         bias = alpha * left @ right
     c = node.input(2)
     if isinstance(c, Encrypted):
         terms.append((c.position, broadcast_matrix(c.shape, shape, beta)))
     elif c is not None:
-        bias = bias + beta * _broadcast(node.weights(2), shape)
+        bias = bias + beta * broadcast(node.weights(2), shape)
     return [builder.linear(terms, bias, shape, node.origin)]
 
 
-def _factor(node: Node, matrix: NDArray[Number], transposed: str) -> NDArray[Number]:
+def transposed(node: Node, matrix: NDArray[Number], attribute: str) -> NDArray[Number]:
+    """Return a factor of Gemm, transposed if the node's attribute says so."""
     if matrix.ndim != 2:
         raise NodeError(f"Gemm of a tensor of shape {matrix.shape}: the rank must be 2")
-    return matrix.T if node.integer(transposed, 0) else matrix
+    return matrix.T if node.integer(attribute, 0) else matrix
 
 
-def _broadcast(array: Array, shape: Shape) -> Array:
+def broadcast(array: Array, shape: Shape) -> Array:
+    """Return `array` in `shape`; raise `NodeError` if it does not broadcast to it."""
     try:
         return np.broadcast_to(array, shape)
     except ValueError:

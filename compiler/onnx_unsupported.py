@@ -13,10 +13,6 @@ _NORMALIZATIONS = (
 KEEP_SHAPE = frozenset(_NORMALIZATIONS.split())
 _REWRITES = (
     (
-        "export with BatchNormalization; hec folds it into the layer before",
-        _NORMALIZATIONS,
-    ),
-    (
         "encrypted numbers cannot be compared; do this on the client after decryption",
         "And ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Equal Floor Greater "
         "GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not OneHot "
@@ -37,7 +33,7 @@ _REWRITES = (
         "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
     ),
     ("do this on the client after decryption", "Det Mod"),
-    ("replace attention; it multiplies encrypted tensors and needs Softmax", "Attention"),
+    ("export attention as MatMul, Softmax and MatMul", "Attention"),
     ("multiply the parts with Mul", "CumProd ReduceProd"),
     ("use DFT, or a Conv with the window's sines and cosines as weights", "STFT"),
     (

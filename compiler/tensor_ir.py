@@ -176,6 +176,12 @@ def size(operation: TensorOperation) -> int:
     return prod(operation.shape)
 
 
+def longest_series(graph: TensorGraph) -> int:
+    """Return the degree of the longest Fourier series of a bootstrap, 0 if there is none."""
+    series = (x.coefficients for x in graph.operations if isinstance(x, Bootstrap))
+    return max((coefficients.shape[1] - 1 for coefficients in series), default=0)
+
+
 def check(graph: TensorGraph, made_by: str) -> None:
     """Raise `InvalidProgram`, naming the pass `made_by`, if the graph breaks a rule."""
     for position, operation in enumerate(graph.operations):

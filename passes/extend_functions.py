@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from hec.compiler.calibration import Calibration, Range
-from hec.compiler.domains import extended, is_partial, requirement
+from hec.compiler.domains import extended, needs_extension, requirement
 from hec.compiler.errors import CompileError, Problem
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, TensorGraph, TensorOperation, operands
@@ -17,13 +17,14 @@ from hec.passes.rewriting import Rebuilt
 def extend_functions(graph: TensorGraph, target: Target, calibration: Calibration) -> TensorGraph:
     """Give each function such as log or 1/x values on all numbers, where its inputs are not.
 
-    Pays because every pass after it may evaluate a function anywhere. Raises `CompileError` if the
-    inputs, as calibration or interval arithmetic has them, leave the function's domain.
+    Also let exp grow no further than its tangent there. Pays because every pass after it may
+    evaluate a function anywhere. Raises `CompileError` if the inputs, as calibration or interval
+    arithmetic has them, leave the function's domain.
 
     Source: none. Cost: one evaluation of the graph, if there is such a function.
     """
-    partial = [i for i, op in enumerate(graph.operations) if _is_partial(op)]
-    if not partial:
+    found = [i for i, op in enumerate(graph.operations) if _is_open(op)]
+    if not found:
         return graph
     with np.errstate(all="ignore"):  # behind a function that fails there is NaN
         ranges = calibration.ranges(graph)
@@ -33,7 +34,7 @@ def extend_functions(graph: TensorGraph, target: Target, calibration: Calibratio
     for position, operation in enumerate(graph.operations):
         failed[position] = any(failed[operand] for operand in operands(operation))
         kept: TensorOperation = operation
-        if isinstance(operation, Activation) and position in partial and not failed[position]:
+        if isinstance(operation, Activation) and position in found and not failed[position]:
             inputs = ranges[operation.operand]
             function = extended(operation.function, *inputs.interval())
             if function is None:
@@ -47,12 +48,8 @@ def extend_functions(graph: TensorGraph, target: Target, calibration: Calibratio
     return rebuilt.finish(graph.outputs)
 
 
-def _is_partial(operation: TensorOperation) -> bool:
-    return (
-        isinstance(operation, Activation)
-        and operation.function.extension is None
-        and is_partial(operation.function)
-    )
+def _is_open(operation: TensorOperation) -> bool:
+    return isinstance(operation, Activation) and needs_extension(operation.function)
 
 
 def _problem(activation: Activation, inputs: Range) -> Problem:

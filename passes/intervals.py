@@ -8,11 +8,14 @@ from typing import TypeAlias
 import numpy as np
 
 from hec.compiler.approximation import grid
+from hec.compiler.domains import has_ends
 from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Array, Shape
 
 NARROWEST = 0.1  # a channel's interval is at least this share of its tensor's
 OFF_CENTRE = 0.5  # share of the radius up to which the interval is made symmetric: no shift
+ALIKE = 0.2  # by which features' largest logarithms must on average be smaller than tokens'
+TINY = 1e-30  # beside the largest value of a channel
 HIGHEST_ORDER = 4  # of homogeneity that is looked for
 
 Reach: TypeAlias = Callable[[Array], Array]  # of rows of magnitudes: how far each may reach
@@ -25,6 +28,19 @@ def homogeneity(function: Function) -> int | None:
         if np.allclose(thrice, 3.0**order * once, rtol=1e-12, atol=0.0):
             return order
     return None
+
+
+def channels_of(values: Array, shape: Shape) -> Shape:
+    """Return the shape by which elements of (samples, elements) form channels.
+
+    A tensor (1, a, b) is a signal of a channels, or has b features of each of a tokens; which, the
+    values tell: the elements of one channel are alike. Features count as channels one by one.
+    """
+    if len(shape) != 3 or shape[0] != 1:
+        return shape
+    peaks = np.abs(values).max(axis=0).reshape(shape[1:])
+    signal, feature = (np.log(peaks.max(axis=axis) + TINY).mean() for axis in (1, 0))
+    return (1, values.shape[1]) if feature < signal - ALIKE else shape
 
 
 def by_channel(values: Array, shape: Shape) -> Array:
@@ -88,7 +104,7 @@ def outward(t: Array, function: Function, low: Array, high: Array) -> Array:
     `t` is (rows, samples) in units of the intervals; an input never passes the end of the domain.
     """
     extension = function.extension
-    if extension is None:
+    if extension is None or not has_ends(function):
         return np.abs(t)
     below, above = (low > extension.low)[:, None], (high < extension.high)[:, None]
     return np.asarray(np.where(np.where(t < 0, below, above), np.abs(t), 0.0), np.float64)

@@ -15,9 +15,11 @@ from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
 from hec.passes.advice import warn_of_error
+from hec.passes.heavy_tails import each_outside, positive_reach
 from hec.passes.intervals import (
     by_channel,
     by_sample,
+    channels_of,
     each_element,
     outward,
     reach,
@@ -115,10 +117,12 @@ def _stand_in(
     """Fit a series of `degree` to inputs in `operand`, to give the outputs `wanted`."""
     if operand.values is None or wanted is None:
         return unweighted(SERIES, activation.function, operand, degree)
-    shape, count = activation.shape, len(wanted)
+    shape, count = channels_of(operand.values, activation.shape), len(wanted)
     x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
-    reach_of = partial(reach, samples=count, margin=margin, outside=OUTSIDE)
+    outside = each_outside(OUTSIDE, len(x))
+    reach_of = partial(reach, samples=count, margin=margin, outside=outside)
     low, high = shared_intervals(x, activation.function, count, reach_of)
+    high = positive_reach(activation.function, x, high, count, outside)
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
     far = outward(t, activation.function, low, high)

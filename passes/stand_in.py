@@ -38,6 +38,7 @@ from hec.compiler.approximation import (
     row_scales,
 )
 from hec.compiler.calibration import Range
+from hec.compiler.domains import has_ends
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.evaluate import polynomial
 from hec.compiler.functions import Function
@@ -55,6 +56,7 @@ from hec.passes.intervals import (
     NARROWEST,
     Reach,
     by_channel,
+    channels_of,
     each_element,
     homogeneity,
     not_zero,
@@ -120,6 +122,23 @@ class StandIn:
         t = self.scale * x + self.shift
         return self.gain * self.family.values(self.coefficients, t) + self.bias
 
+    def without_layer(self) -> StandIn:
+        """Return y with its mean bias inside p, if no affine step is left then; else y as it is.
+
+        For readers that multiply y, into which a step of its own could not fuse: it takes a level.
+        """
+        if (self.gain != 1.0).any():
+            return self
+        mean = float(self.bias.mean())
+        coefficients = self.coefficients.copy()
+        if self.family is POLYNOMIALS:
+            coefficients[0] += mean
+        else:
+            coefficients[0, 0] += mean / 2
+        noisy = None if self.noisy is None else self.noisy - self.bias + mean
+        bias = np.zeros_like(self.bias)
+        return replace(self, coefficients=coefficients, bias=bias, noisy=noisy)
+
     def operations(
         self, activation: Activation, operand: int, first: int, fit: Fit
     ) -> list[TensorOperation]:
@@ -147,9 +166,9 @@ def stand_in(
     """
     if operand.values is None or wanted is None:
         return unweighted(POLYNOMIALS, activation.function, operand, degree)
-    x = by_channel(operand.values, activation.shape)
-    y = by_channel(wanted, activation.shape)
-    dense = len(activation.shape) <= 2
+    shape = channels_of(operand.values, activation.shape)
+    x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
+    dense = len(shape) <= 2
     own = x.shape[1] >= max(ENOUGH, SAMPLES_PER_DEGREE * degree) and (degree <= 2 or dense)
     reach_of = partial(_reach, samples=len(wanted), margin=margin)
     low, high = (
@@ -163,10 +182,10 @@ def stand_in(
     radius = found.widening * radius
     bias = found.problem.bias(found.coefficients, (x - centre[:, None]) / radius[:, None], y)
     affine = (1 / radius, -centre / radius, found.problem.gain, bias)
-    each = [each_element(v, activation.shape) for v in affine]
+    each = [each_element(v, shape) for v in affine]
     coefficients = found.coefficients
     if coefficients.ndim == 2:
-        coefficients = np.stack([each_element(row, activation.shape) for row in coefficients])
+        coefficients = np.stack([each_element(row, shape) for row in coefficients])
     far = outward(found.t, activation.function, *found.interval)
     return StandIn(
         POLYNOMIALS,
@@ -206,15 +225,15 @@ def _bounded(
     """
     x, y = samples
     wider = _times(function, x, interval, WIDER)
-    is_partial = function.extension is not None
+    is_cut = has_ends(function)
     fitted: _Fitted | None = None
     for widening in WIDENINGS:
-        if fitted is None or is_partial:
-            grown = _times(function, x, interval, widening if is_partial else 1.0)
+        if fitted is None or is_cut:
+            grown = _times(function, x, interval, widening if is_cut else 1.0)
             centre, radius = _halves(grown)
             t = (x - centre[:, None]) / radius[:, None]
             problem = kind.of(function, (t, y), (centre, radius), degree)
-        factor = 1.0 if is_partial else widening
+        factor = 1.0 if is_cut else widening
         coefficients, sizes = problem.fit(factor)
         fitted = _Fitted(problem, grown, t, factor, coefficients)
         low, high = ((end - centre) / (factor * radius) for end in wider)

@@ -26,6 +26,7 @@ from hec.compiler.tensor_ir import (
     Bootstrap,
     Fit,
     Input,
+    Multiply,
     Polynomial,
     TensorGraph,
     inputs,
@@ -92,6 +93,8 @@ class Trials:
         self.calibration = calibration
         self.samples = calibration.samples or _synthetic(graph, calibration)
         self.exact = evaluate(graph, self.samples)
+        products = (op for op in graph.operations if isinstance(op, Multiply))
+        self.multiplied = {source for product in products for source in operands(product)}
 
     def trial(self, degrees: Mapping[int, int], known: Trial | None = None) -> Trial:
         """Return the network with a stand-in of the given degree for each activation."""
@@ -138,6 +141,8 @@ class Trials:
             prefix = TensorGraph(tuple(rebuilt.operations), ())
             fitted, wanted = self.calibration.ranges(prefix)[operand], None
         made = self.make(activation, fitted, wanted, degree, self.calibration.margin)
+        if position in self.multiplied:
+            made = made.without_layer()
         trial.made[position] = made
         y = made.values(x) if made.noisy is None else made.noisy
         trial.values.append(y)

@@ -13,6 +13,7 @@ from hec.compiler.tensor_ir import Activation
 from onnx_oracle import Case, assert_same_as_onnxruntime, network, node, random
 from test_onnx_linear import CASES as LINEAR
 from test_onnx_movement import CASES as MOVEMENTS
+from test_onnx_products import CASES as PRODUCTS
 
 IMAGE = {"x": (2, 6, 7, 5)}
 SIGNAL = {"x": (1, 4, 11)}
@@ -370,6 +371,6 @@ def test_constants_of_every_type_are_cast_to_real_numbers(dtype: type) -> None:
 
 
 def test_every_converter_has_a_case() -> None:
-    cases = [*CASES.values(), *LINEAR.values(), *MOVEMENTS.values()]
+    cases = [*CASES.values(), *LINEAR.values(), *MOVEMENTS.values(), *PRODUCTS.values()]
     tested = {case[0].op_type for case in cases} | {"Pow", "ReduceLogSum", "Split"}
     assert tested == set(_CONVERTERS)

@@ -138,8 +138,8 @@ def test_input_range_must_be_an_interval() -> None:
 
 
 def test_large_graphs_use_fewer_samples_spread_over_all() -> None:
-    large = TensorGraph((Input("x", (1, 200_000)),), ())
-    data = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (200, 200_000))
+    large = TensorGraph((Input("x", (1, 600_000)),), ())
+    data = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (200, 600_000))
     calibration = Calibration.from_samples(large, data, Target(), "net.onnx")
     assert calibration.samples is not None
     first = calibration.samples["x"][:, 0]
