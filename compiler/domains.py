@@ -79,8 +79,8 @@ def needs_extension(function: Function) -> bool:
 
 
 def has_ends(function: Function) -> bool:
-    """Return whether inputs never pass the points at which `function` is extended."""
-    return function.extension is not None and function.name != _EXP.name
+    """Return whether there are points that inputs of `function` never pass; exp just grows."""
+    return is_partial(function) and function.name != _EXP.name
 
 
 def is_partial(function: Function) -> bool:

@@ -28,7 +28,7 @@ from hec.compiler.tensor_ir import Array, Origin, Shape
 
 _INVERSE_ROOT = Function("power", (-0.5,))
 _STATED_EPSILON = 1e-5  # of every operator that has the attribute
-_TINY = 1e-18  # the square of what MeanVarianceNormalization adds to the deviation
+_TINY = 1e-18  # keeps quotients finite, beside numbers of any use
 
 
 def convert_layer_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
@@ -95,6 +95,7 @@ def convert_lp_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
     else:
         sizes = applied(builder, Function("abs"), x, origin)
         total, function = summed(builder, sizes, axes, origin), Function("reciprocal")
+    total = affine(builder, total, 1.0, _TINY, origin)  # of zeros ONNX gives zeros
     return [times(builder, x, applied(builder, function, total, origin), origin)]
 
 

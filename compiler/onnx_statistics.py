@@ -90,7 +90,7 @@ def applied(builder: GraphBuilder, function: Function, x: Encrypted, origin: Ori
 
 
 def affine(
-    builder: GraphBuilder, x: Encrypted, scale: Array, shift: Array | float, origin: Origin
+    builder: GraphBuilder, x: Encrypted, scale: Array | float, shift: Array | float, origin: Origin
 ) -> Encrypted:
     """Return scale * x + shift, both of which broadcast to x."""
     matrix = broadcast_matrix(x.shape, x.shape, scale)

@@ -225,7 +225,7 @@ def _bounded(
     """
     x, y = samples
     wider = _times(function, x, interval, WIDER)
-    is_cut = has_ends(function)
+    is_cut = function.extension is not None and has_ends(function)
     fitted: _Fitted | None = None
     for widening in WIDENINGS:
         if fitted is None or is_cut:

@@ -43,7 +43,6 @@ REASONS = (
     ),
     Reason("operator sets before 7 broadcast in a way of their own", r"the model uses ONNX oper"),
     Reason("a mask holds infinite numbers", r"the constant '.*' holds NaN or infinite numbers"),
-    Reason("no comparisons, no division inside of a network", r"(Log)?Softmax inside the network"),
     Reason("one exponent for all elements", r"Pow with (the|several) exponent", ("Pow",)),
     Reason("the base holds integers", r"Pow (with a constant input 0|of whole numbers)", ("Pow",)),
     Reason(
