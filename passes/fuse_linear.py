@@ -22,10 +22,10 @@ from hec.passes.matrices import (
 )
 from hec.passes.rewriting import consumers, merged
 
-GROWTH = 2.0  # a fused matrix may have this many times the non-zeros of the two it replaces
+GROWTH = 3.0  # a fused matrix may have this many times the non-zeros of the two it replaces
 SPREAD = 1.5  # likewise, of a layer and all its readers, when it is composed into each
 COPIES = 6.0  # likewise, where one of the two is a selection
-LIGHT = 2**15  # non-zeros of a matrix that is cheap, whatever it is made of
+LIGHT = 2**15  # non-zeros of a matrix that is cheap however many times its rows are copied
 LARGEST_PRODUCT = 500_000_000  # multiplications spent on finding out: a second or two
 
 
@@ -103,7 +103,7 @@ class _Fusion:
         both = self._product(outer, inner)
         if both is None or is_light(outer, inner):
             return both
-        if both.nnz <= max(GROWTH * (outer.nnz + inner.nnz), LIGHT):
+        if both.nnz <= GROWTH * (outer.nnz + inner.nnz):
             return both
         return both if diagonals(both) <= diagonals(outer) + diagonals(inner) else None
 
