@@ -19,6 +19,8 @@ from hec.compiler.tensor_ir import (
 )
 from hec.compiler.typing_rules import polynomial_depth
 
+FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
+
 
 def levels(operation: TensorOperation) -> int:
     """Return the levels that one operation takes when every product is rescaled.
@@ -36,14 +38,32 @@ def levels(operation: TensorOperation) -> int:
             assert_never(operation)
 
 
-def deepest_path(graph: TensorGraph) -> list[int]:
-    """Return the positions of the operations on the path that takes the most levels."""
+def deepest_path(graph: TensorGraph, activation: int = 0) -> list[int]:
+    """Return the positions of the operations on the path that takes the most levels.
+
+    An activation counts for `activation` levels.
+    """
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(range(len(graph.operations)))
     for position, operation in enumerate(graph.operations):
+        own = activation if isinstance(operation, Activation) else levels(operation)
         for operand in operands(operation):
-            flow.add_edge(operand, position, levels=levels(operation))
+            flow.add_edge(operand, position, levels=own)
     return [int(position) for position in nx.dag_longest_path(flow, weight="levels")]
+
+
+def activation_levels(graph: TensorGraph) -> int:
+    """Return the levels that a fitted polynomial in place of an activation takes at least."""
+    path = deepest_path(graph, polynomial_depth(3))
+    count = sum(isinstance(graph.operations[position], Activation) for position in path)
+    return polynomial_depth(3 if count <= FEW else 7)
+
+
+def fewest_levels(graph: TensorGraph) -> int:
+    """Return the levels that a leveled program takes at least."""
+    each = activation_levels(graph)
+    path = [graph.operations[position] for position in deepest_path(graph, each)]
+    return sum(each if isinstance(x, Activation) else levels(x) for x in path)
 
 
 def depth_by_layer(graph: TensorGraph) -> dict[str, int]:

@@ -89,6 +89,21 @@ def import_onnx(
     return ImportedModel(graph, loaded.name)
 
 
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What became of every node of a network, also where some cannot be converted."""
+
+    model: LoadedModel
+    graph: TensorGraph  # of what could be converted, with the outputs that it reaches
+    values: Mapping[str, Value]  # by tensor name
+    failures: tuple[tuple[NodeProto, Problem], ...]
+
+
+def survey_onnx(model: str | os.PathLike[str] | bytes | ModelProto, target: Target) -> Survey:
+    """Import what can be imported; raise `CompileError` where nothing can."""
+    return _Importer(load_model(model), target).survey()
+
+
 class _Importer:
     """One walk over a model's nodes."""
 
@@ -104,11 +119,23 @@ class _Importer:
 
     def run(self) -> TensorGraph:
         """Convert all nodes; raise `CompileError` with everything that failed."""
-        for proto in self._model.nodes:
-            self._visit(proto)
+        self._visit_all()
         if self._failures:
             raise CompileError(*self._problems())
         return TensorGraph(tuple(self._builder.operations), self._outputs())
+
+    def survey(self) -> Survey:
+        """Convert what can be converted, and tell what cannot."""
+        self._visit_all()
+        protos = [proto for proto, _ in self._failures]
+        failures = tuple(zip(protos, self._problems(), strict=True)) if protos else ()
+        outputs = self._reached() if protos else self._outputs()
+        graph = TensorGraph(tuple(self._builder.operations), outputs)
+        return Survey(self._model, graph, self._values, failures)
+
+    def _visit_all(self) -> None:
+        for proto in self._model.nodes:
+            self._visit(proto)
 
     def _visit(self, proto: NodeProto) -> None:
         results: list[Value] = []
@@ -199,6 +226,10 @@ class _Importer:
         if problems:
             raise CompileError(*problems)
         return tuple(outputs)
+
+    def _reached(self) -> tuple[Output, ...]:
+        reached = ((x.name, self._values[x.name]) for x in self._model.proto.graph.output)
+        return tuple(self._output(name, x) for name, x in reached if isinstance(x, Encrypted))
 
     def _output(self, name: str, value: Encrypted) -> Output:
         finished = self._builder.finish(value, value.shape)
