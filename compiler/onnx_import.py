@@ -23,7 +23,7 @@ from hec.compiler import (
     onnx_windows,
 )
 from hec.compiler.errors import CompileError, Problem
-from hec.compiler.onnx_fold import FOLDABLE, run_node
+from hec.compiler.onnx_fold import FOLDABLE, run_node, work
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
 from hec.compiler.onnx_node import Node, check_arity
@@ -33,6 +33,7 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Input, Output, TensorGraph, check
 
 _MAX_FOLDED = 2**28  # elements that all computed constants together may have
+_MAX_WORK = 2**33  # elements read, or multiplied, to compute them: seconds
 
 Converter = Callable[[GraphBuilder, Node], list[Value]]
 _CONVERTERS: dict[str, Converter] = {
@@ -114,6 +115,7 @@ class _Importer:
         self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes)
         self._failures: list[tuple[NodeProto, NodeError]] = []
         self._folded = 0
+        self._work = 0
         for name, shape in input_shapes(model, target).items():
             self._values[name] = self._builder.add(Input(name, shape))
 
@@ -189,6 +191,13 @@ class _Importer:
         if proto.domain not in ("", "ai.onnx") or proto.op_type not in FOLDABLE:
             raise unsupported(proto)
         arrays = [value if isinstance(value, np.ndarray) else None for value in inputs]
+        self._work += work(proto, arrays)
+        if self._work > _MAX_WORK:
+            raise NodeError(
+                f"the constants up to here take {self._work:,} operations; "
+                f"the limit is {_MAX_WORK:,}",
+                TOO_LARGE,
+            )
         results = run_node(proto, self._model.opset, arrays)
         self._folded += sum(result.size for result in results)
         if self._folded > _MAX_FOLDED:

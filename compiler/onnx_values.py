@@ -91,6 +91,7 @@ class GraphBuilder:
         self, terms: Iterable[Term], bias: Array | float, shape: Shape, origin: Origin
     ) -> Encrypted:
         """Return the sum of `terms` plus `bias`; an identity adds no operation."""
+        self._count(terms := list(terms))
         merged = _merge(terms)
         flat = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
         finite = [np.isfinite(matrix.data).all() for matrix in merged.values()]
@@ -100,14 +101,17 @@ class GraphBuilder:
             ((position, matrix),) = merged.items()
             if _is_identity(matrix):
                 return Encrypted(position, shape)
-        self._nonzeros += sum(matrix.nnz for matrix in merged.values())
+        return self.add(Linear(tuple(merged), tuple(merged.values()), flat.copy(), shape, origin))
+
+    def _count(self, terms: list[Term]) -> None:
+        """Count the work, identities too: a long chain of them would take as long."""
+        self._nonzeros += sum(matrix.nnz for _, matrix in terms)
         if self._nonzeros > MAX_TOTAL_NONZEROS:
             raise NodeError(
                 f"the matrices up to here hold {self._nonzeros:,} weights; "
                 f"the limit is {MAX_TOTAL_NONZEROS:,}",
                 TOO_LARGE,
             )
-        return self.add(Linear(tuple(merged), tuple(merged.values()), flat.copy(), shape, origin))
 
     def finish(self, value: Encrypted, shape: Shape, *steps: EpilogueStep) -> Encrypted:
         """Return `value` after further steps that the client computes, which lead to `shape`."""
