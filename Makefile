@@ -17,10 +17,11 @@ INSTALL_OPENFHE := $(OPENFHE_BIN)/python $(PIP_INSTALL) --editable '.[openfhe,de
 	&& $(OPENFHE_BIN)/python -c 'import openfhe'
 # Small rings: threads that spin while they wait would slow each other down.
 OPENFHE_TESTS := OMP_WAIT_POLICY=passive $(OPENFHE_BIN)/python -m pytest -m openfhe
+FUZZ_SECONDS ?= 600
 SOURCES := compiler passes runtime hec tests examples bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo examples test test-slow lint types check format bench wheel openfhe \
+.PHONY: help setup demo examples test test-slow fuzz lint types check format bench wheel openfhe \
 	test-openfhe clean
 
 help:  ## print this list
@@ -53,6 +54,9 @@ test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE whe
 
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(READY)  ## import damaged models for FUZZ_SECONDS (600); findings in fuzz-findings/
+	$(BIN)/python tests/fuzz_onnx.py --seconds $(FUZZ_SECONDS) $(FUZZ_OPTIONS)
 
 lint: $(READY)  ## format and lint, changing nothing
 	$(BIN)/ruff format --check $(SOURCES)

@@ -115,10 +115,9 @@ def _result(found: Lint) -> str:
 def _depth(found: Lint) -> str:
     if found.levels is None:
         return "not known: a part of the network cannot be compiled"
-    how = "a leveled program may do" if found.is_leveled else "only bootstraps can do"
-    return (
-        f"{found.levels} levels or more, where the largest modulus has {found.most_levels}: {how}"
-    )
+    room = f"{found.levels} levels or more, and the largest modulus has room for"
+    how = "a leveled program may do" if found.is_leveled else "only bootstraps will do"
+    return f"{room} {found.most_levels}: {how}"
 
 
 def _show_findings(findings: Sequence[Finding]) -> None:

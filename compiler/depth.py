@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, log2
+
 import networkx as nx
 from typing_extensions import assert_never
 
@@ -38,32 +40,46 @@ def levels(operation: TensorOperation) -> int:
             assert_never(operation)
 
 
-def deepest_path(graph: TensorGraph, activation: int = 0) -> list[int]:
-    """Return the positions of the operations on the path that takes the most levels.
-
-    An activation counts for `activation` levels.
-    """
+def deepest_path(graph: TensorGraph) -> list[int]:
+    """Return the positions of the operations on the path that takes the most levels."""
     flow: nx.DiGraph[int] = nx.DiGraph()
     flow.add_nodes_from(range(len(graph.operations)))
     for position, operation in enumerate(graph.operations):
-        own = activation if isinstance(operation, Activation) else levels(operation)
         for operand in operands(operation):
-            flow.add_edge(operand, position, levels=own)
+            flow.add_edge(operand, position, levels=levels(operation))
     return [int(position) for position in nx.dag_longest_path(flow, weight="levels")]
 
 
 def activation_levels(graph: TensorGraph) -> int:
     """Return the levels that a fitted polynomial in place of an activation takes at least."""
-    path = deepest_path(graph, polynomial_depth(3))
-    count = sum(isinstance(graph.operations[position], Activation) for position in path)
-    return polynomial_depth(3 if count <= FEW else 7)
+    _, activations = _deepest(graph, polynomial_depth(3))
+    return polynomial_depth(3 if activations <= FEW else 7)
 
 
 def fewest_levels(graph: TensorGraph) -> int:
-    """Return the levels that a leveled program takes at least."""
-    each = activation_levels(graph)
-    path = [graph.operations[position] for position in deepest_path(graph, each)]
-    return sum(each if isinstance(x, Activation) else levels(x) for x in path)
+    """Return the levels that a leveled program takes at least, whatever the passes make of it."""
+    return _deepest(graph, activation_levels(graph))[0]
+
+
+def _deepest(graph: TensorGraph, activation: int) -> tuple[int, int]:
+    """Return the most levels on a path, and the activations on it, which take so many each."""
+    deepest: list[tuple[int, int]] = []
+    for operation in graph.operations:
+        before = max((deepest[i] for i in operands(operation)), default=(0, 0))
+        is_fitted = isinstance(operation, Activation)
+        own = activation if is_fitted else _least_levels(operation)
+        deepest.append((before[0] + own, before[1] + is_fitted))
+    return max(deepest, default=(0, 0))
+
+
+def _least_levels(operation: TensorOperation) -> int:
+    """Return `levels`, but of a polynomial no more than the powers that its degree demands.
+
+    A completed square takes one level.
+    """
+    if isinstance(operation, Polynomial):
+        return ceil(log2(max(len(operation.coefficients) - 1, 2)))
+    return levels(operation)
 
 
 def depth_by_layer(graph: TensorGraph) -> dict[str, int]:

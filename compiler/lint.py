@@ -26,6 +26,7 @@ from hec.passes.fuse_linear import fuse_linear
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | ModelProto
 _WORST_FIRST: tuple[Severity, ...] = ("error", "costly", "note")
+_MOST = 20_000  # operations that the passes see
 _AVERAGES = {"MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool"}
 _OF_BOTH_POOLS = frozenset({"auto_pad", "ceil_mode", "kernel_shape", "pads", "strides"})
 
@@ -84,6 +85,8 @@ def inspect(
             for problem in error.problems
         ]
         return Lint(name, None, most_levels(target), tuple(unusable))
+    if len(survey.graph.operations) > _MOST:
+        return _too_long(survey, target)
     rest = _averaged(survey, target) or survey
     seen = Calibration(None, target.input_range)
     if calibration is not None:
@@ -93,6 +96,16 @@ def inspect(
     findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
     levels = None if survey.failures else subject.levels
     return Lint(survey.model.name, levels, subject.most_levels, tuple(findings))
+
+
+def _too_long(survey: Survey, target: Target) -> Lint:
+    """Return what can be said without the passes, which would take minutes."""
+    name, count = survey.model.name, len(survey.graph.operations)
+    failed = [problem for _, problem in survey.failures]
+    findings = [Finding("cannot-compile", "error", x.message, x.place, x.help) for x in failed]
+    message = f"{count:,} operations are too many for prices; the limit is {_MOST:,}"
+    findings.append(Finding("too-long", "costly", message, name, "use a smaller network"))
+    return Lint(name, None, most_levels(target), tuple(findings))
 
 
 def _subject(survey: Survey, rest: Survey, seen: Calibration, target: Target) -> Subject:

@@ -1,7 +1,7 @@
 """What wide ranges cost: the degree that a function needs on them, against narrower ones.
 
-A polynomial is fitted on the whole interval of a function's inputs. A few stray values widen the
-interval for all others; so does a saturating function whose inputs are scaled up.
+A polynomial is fitted on the whole interval of a function's inputs, so that a few stray values cost
+all others. A saturating function is the harder, the wider its inputs are.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def wide_ranges(subject: Subject) -> Iterator[Finding]:
 
 def _wide(subject: Subject, operation: Activation, x: Array) -> Finding | None:
     function = operation.function
-    needed = _degree(function, x)
     low, high = np.quantile(x, [(1 - _CORE) / 2, (1 + _CORE) / 2])
-    trimmed = _degree(function, np.clip(x, low, high))
-    halved = _degree(function, _NARROWER * x)
+    core = x[(x >= low) & (x <= high)]
+    if not np.ptp(core):
+        return None
+    needed, trimmed = _degree(function, x, core), _degree(function, core, core)
+    halved = _degree(function, _NARROWER * x, _NARROWER * core)
     spared = polynomial_depth(needed) - polynomial_depth(min(trimmed, halved))
     if spared < 1:
         return None
@@ -76,17 +78,20 @@ def _wide(subject: Subject, operation: Activation, x: Array) -> Finding | None:
     )
 
 
-def _degree(function: Function, x: Array) -> int:
-    """Return the lowest degree whose fit to these inputs is as exact as the default asks."""
-    centre, radius = (x.min() + x.max()) / 2, np.ptp(x) / 2 or 1.0
-    t, y = (x - centre) / radius, function(x)
-    density = approximation.histogram(t, y)
+def _degree(function: Function, x: Array, core: Array) -> int:
+    """Return the lowest degree that is exact enough for `core`, fitted where all of `x` lies.
+
+    The error is measured against the deviation of the outputs, so that a constant counts nothing.
+    """
+    centre, radius = (x.min() + x.max()) / 2, np.ptp(x) / 2
+    density = approximation.histogram((x - centre) / radius, function(x))
     targets = function(centre + radius * approximation.grid())
-    limit = DEFAULT_ERROR * float(np.sqrt(np.mean(density.wanted**2 * density.weight)))
-    limit *= float(np.sqrt(density.weight.size))
+    judged = approximation.histogram((core - centre) / radius, function(core))
+    mean = float(judged.wanted @ judged.weight)
+    limit = DEFAULT_ERROR**2 * float((judged.wanted - mean) ** 2 @ judged.weight)
     for degree in DEGREES[:-1]:
         coefficients = approximation.fit(targets, density, degree)
-        error = np.polynomial.chebyshev.chebval(density.t, coefficients) - density.wanted
-        if float(np.sqrt(np.sum(error**2 * density.weight))) <= limit:
+        error = np.polynomial.chebyshev.chebval(judged.t, coefficients) - judged.wanted
+        if float(error**2 @ judged.weight) <= limit:
             return degree
     return DEGREES[-1]

@@ -86,9 +86,8 @@ def _checked_location(place: str, folder: Path, location: str) -> Path:
         inside = target.is_relative_to(folder.resolve())
         exists = target.is_file()
     except (OSError, ValueError) as error:  # too long, or with a null
-        raise fail(
-            f"no file can have the name of the one with the weights: {error}", place
-        ) from error
+        message = f"no file can have the name of the one with the weights: {error}"
+        raise fail(message, place, _SAVE_AGAIN) from error
     if not location or relative.is_absolute() or ".." in relative.parts or not inside:
         raise fail(
             f"the weights are stored outside the model's folder: '{location}'",

@@ -16,6 +16,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
@@ -48,7 +49,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0, help="number of the first batch")
-    parser.add_argument("--limit", type=int, default=20, help="seconds that one model may take")
+    parser.add_argument("--limit", type=int, default=20, help="seconds of computation for a model")
     parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of more models")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     return parser.parse_args()
@@ -63,14 +64,14 @@ def _batch(seeds: list[bytes], number: int, options: argparse.Namespace, told: C
     """Try one batch in a process of its own; keep what it was at when it failed."""
     context = multiprocessing.get_context("fork")
     mine, theirs = context.Pipe()
-    worker = context.Process(target=_work, args=(seeds, number, theirs))
+    worker = context.Process(target=_work, args=(seeds, number, options.limit, theirs))
     worker.start()
     theirs.close()
     found, done = 0, 0
     while done < BATCH:
         finding = ""
         try:
-            if not mine.poll(options.limit):
+            if not mine.poll(10 * options.limit):
                 finding = "hang"
             else:
                 what, failure = mine.recv()
@@ -100,16 +101,22 @@ def example(seeds: list[bytes], number: int, index: int) -> bytes:
     return mutated(source.choice(seeds), seeds, source)
 
 
-def _work(seeds: list[bytes], number: int, pipe: multiprocessing.connection.Connection) -> None:
+def _work(seeds: list[bytes], number: int, limit: float, pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("error")
     with lowered_limits():
         for index in range(BATCH):
+            data = example(seeds, number, index)
+            begin = time.process_time()
             try:
-                pipe.send((outcome(example(seeds, number, index)), ""))
+                what, failure = outcome(data), ""
             except Exception:
-                pipe.send(("finding", traceback.format_exc()))
+                what, failure = "finding", traceback.format_exc()
+            seconds = time.process_time() - begin
+            if not failure and seconds > limit:
+                failure = f"slow: {seconds:.1f} s of computation"
+            pipe.send((what, failure))
 
 
 if __name__ == "__main__":

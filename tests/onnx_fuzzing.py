@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from hec.compiler.errors import CompileError
+from hec.compiler.lint import inspect
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.target import Target
 
@@ -29,10 +30,16 @@ def lowered_limits() -> Iterator[None]:
 
 
 def outcome(data: bytes) -> str:
-    """Import a model: return 'imported', or the first problem without its names and numbers."""
+    """Import and lint a model: return 'imported', or the first problem without names and numbers.
+
+    Whatever can be imported, lint must find nothing against, and the other way round.
+    """
+    compiles = inspect(data).compiles
     try:
         import_onnx(data, Target())
     except CompileError as error:
+        assert not compiles
         message = re.sub(r"'[^']*'", "'…'", error.problems[0].message)
         return re.sub(r"-?\d[\d,]*", "0", message)[:80]
+    assert compiles
     return "imported"
