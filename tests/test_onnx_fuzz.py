@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from random import Random
 
 import pytest
@@ -17,8 +18,9 @@ from onnx import ModelProto
 from onnx_fuzzing import lowered_limits, outcome
 from onnx_mutations import RAW, STRUCTURAL, corpus, mutated
 
-EXAMPLES = int(os.environ.get("HEC_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("HEC_FUZZ_EXAMPLES", "400"))
 SECONDS = 10.0  # of computation for one model
+BYTES = 500_000_000  # that one model may take, with the limits lowered
 SEEDS = corpus()
 
 
@@ -29,9 +31,15 @@ SEEDS = corpus()
 def test_a_damaged_model_is_imported_or_refused(seed: int, source: Random) -> None:
     data = mutated(SEEDS[seed], SEEDS, source)
     begin = time.process_time()
-    with lowered_limits():
-        outcome(data)
+    tracemalloc.start()
+    try:
+        with lowered_limits():
+            outcome(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert time.process_time() - begin < SECONDS
+    assert peak < BYTES
 
 
 @pytest.mark.parametrize("number", range(len(SEEDS)))

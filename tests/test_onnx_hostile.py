@@ -84,6 +84,31 @@ def test_graphs_nested_in_graphs_are_refused() -> None:
     import_onnx(_nested(20), Target())
 
 
+def _doubling(depth: int) -> ModelProto:
+    """Functions that call the one before four times, in the branches of an If."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    model = network([helper.make_node(f"F{depth}", ["x"], ["y"], domain="own")], SHAPES)
+    model.opset_import.append(opsets[1])
+    body = [node("Relu", "a", "b")]
+    for level in range(depth + 1):
+        name = f"F{level}"
+        model.functions.append(helper.make_function("own", name, ["a"], ["b"], body, opsets))
+        calls = [helper.make_node(name, ["a"], [each], domain="own") for each in "pq"]
+        result = [helper.make_tensor_value_info("p", TensorProto.FLOAT, None)]
+        branch = helper.make_graph(calls, "g", [], result)
+        body = [helper.make_node("If", ["a"], ["b"], then_branch=branch, else_branch=branch)]
+    return model
+
+
+def test_functions_that_grow_in_branches_are_refused_before_they_are_written_out() -> None:
+    assert _message(_doubling(30)) == _text(
+        "the functions of the model expand to more than 100,000 nodes, "
+        "or are nested more than 50 deep",
+        "net",
+        "export the model without functions",
+    )
+
+
 def test_products_of_constants_that_take_minutes_are_refused() -> None:
     nodes = [node("Expand", "one,s", "a"), node("MatMul", "a,a", "b"), node("ReduceSum", "b", "r"),
              node("Cast", "r", "f", to=TensorProto.FLOAT), node("Add", "x,f")]  # fmt: skip
