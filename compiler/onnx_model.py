@@ -60,17 +60,22 @@ def load_model(source: str | os.PathLike[str] | bytes | ModelProto) -> LoadedMod
 
 def _read(source: str | os.PathLike[str] | bytes | ModelProto) -> tuple[str, ModelProto]:
     if isinstance(source, ModelProto):
-        name = source.graph.name or "model"
+        name = _name(source)
         refuse_external_data(name, source)
         return name, source
     if isinstance(source, bytes):
         proto = _parse(source, "model")
         refuse_external_data("model", proto)
-        return str(proto.graph.name or "model"), proto
+        return _name(proto), proto
     path = Path(source)
     proto = _parse(_file_contents(path), path.name)
     read_external_data(path, proto)
     return path.name, proto
+
+
+def _name(proto: ModelProto) -> str:
+    name: object = proto.graph.name  # bytes, if it is not UTF-8
+    return name if isinstance(name, str) and name else "model"
 
 
 def _file_contents(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from hec.compiler.errors import fail
-from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE
+from hec.compiler.onnx_values import MAX_CONSTANT, MAX_RANK, TOO_LARGE
 
 MAX_STORED: Final = 2**28  # elements of all tensors in other files: 1 GiB of float32
 _MAX_DEPTH: Final = 25  # of graphs within graphs; protobuf itself reads no more than 33
@@ -106,6 +106,9 @@ def _checked_location(place: str, folder: Path, location: str) -> Path:
 def check_size(place: str, tensor: TensorProto) -> None:
     """Raise `CompileError` if no array could have the shape of the tensor, or none may."""
     shape = tuple(tensor.dims)
+    if len(shape) > MAX_RANK:
+        message = f"the weights have {len(shape)} axes; the limit is {MAX_RANK}"
+        raise fail(message, place, TOO_LARGE)
     if min(shape, default=1) < 0 or prod(shape) > MAX_CONSTANT:
         raise fail(
             f"the weights of shape {shape} cannot be held: the limit is {MAX_CONSTANT:,} elements",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hec.compiler.tensor_ir import Array, EpilogueStep, Linear, Origin, Shape, TensorOperation
 
 MAX_ELEMENTS = 2**24  # of one encrypted tensor: 512 ciphertexts at ring degree 65536
+MAX_RANK = 32  # numpy broadcasts no more axes
 MAX_CONSTANT = 2**26  # elements of one constant: 512 MiB in float64
 MAX_NONZEROS = 2**28  # weights of one matrix: 3 GiB with their int32 column numbers
 MAX_TOTAL_NONZEROS = 2**30  # weights of all matrices
@@ -57,6 +58,8 @@ class NodeError(Exception):
 def check_shape(shape: Iterable[int], limit: int = MAX_ELEMENTS) -> Shape:
     """Return `shape` as a tuple; raise `NodeError` if such a tensor is empty or too large."""
     checked = tuple(int(size) for size in shape)
+    if len(checked) > MAX_RANK:
+        raise NodeError(f"the result has {len(checked)} axes; the limit is {MAX_RANK}", TOO_LARGE)
     if any(size < 1 for size in checked):
         raise NodeError(f"the result of shape {checked} has no elements")
     if prod(checked) > limit:

@@ -215,6 +215,51 @@ def test_a_hundred_thousand_problems_are_counted_not_listed() -> None:
     assert str(fail("one")) == "one"
 
 
+AXES = (1,) * 33
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            network([node("Relu", "x")], {"x": AXES}),
+            "the input has 33 axes; the limit is 32\n  --> net: input 'x'",
+        ),
+        (
+            network([node("Add", "x,w")], SHAPES, {"w": np.ones(AXES)}),
+            "the weights have 33 axes; the limit is 32\n  --> net: tensor 'w'",
+        ),
+        (
+            network([node("Reshape", "x,s")], SHAPES, {"s": [1] * 32 + [6]}),
+            "the result has 33 axes; the limit is 32\n  --> net: node 'Reshape_y' -> tensor 'y' of "
+            f"shape {(*AXES[1:], 6)}",
+        ),
+    ],
+    ids=["input", "weights", "result"],
+)
+def test_more_axes_than_numpy_broadcasts_are_refused(model: ModelProto, message: str) -> None:
+    assert _message(model) == f"{message}\n  help: {LARGE}"
+
+
+@pytest.mark.parametrize(
+    ("operator", "attribute", "value"),
+    [("Elu", "alpha", "nan"), ("LeakyRelu", "alpha", "inf"), ("Selu", "gamma", "-inf")],
+)
+def test_parameters_of_functions_must_be_finite(operator: str, attribute: str, value: str) -> None:
+    model = network([node(operator, "x", **{attribute: float(value)})], SHAPES)
+    assert _message(model) == _text(
+        f"the attribute '{attribute}' is {value}",
+        f"net: node '{operator}_y' -> tensor 'y' of shape (2, 3)",
+        "check that training did not diverge, and export again",
+    )
+
+
+def test_a_network_whose_name_is_not_utf8_is_called_model() -> None:
+    data = network([node("Relu", "x")], SHAPES).SerializeToString().replace(b"net", b"\xffet")
+    assert import_onnx(data, Target()).name == "model"
+    assert import_onnx(ModelProto.FromString(data), Target()).name == "model"
+
+
 def _external(folder: Path, **entries: str) -> Path:
     """Save a model whose three weights are in weights.bin, which holds ten."""
     model = network([node("Add", "x,w")], SHAPES, {"w": np.ones(3)})
