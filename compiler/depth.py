@@ -51,13 +51,19 @@ def deepest_path(graph: TensorGraph) -> list[int]:
 
 
 def activation_levels(graph: TensorGraph) -> int:
-    """Return the levels that a fitted polynomial in place of an activation takes at least."""
+    """Return the levels of a fitted polynomial in place of an activation: degree 3, or 7 of many.
+
+    The lowest degrees that error targets were seen to allow.
+    """
     _, activations = _deepest(graph, polynomial_depth(3))
     return polynomial_depth(3 if activations <= FEW else 7)
 
 
 def fewest_levels(graph: TensorGraph) -> int:
-    """Return the levels that a leveled program takes at least, whatever the passes make of it."""
+    """Return the levels that a leveled program takes at least.
+
+    Activations count for `activation_levels`, polynomials for what their degree demands.
+    """
     return _deepest(graph, activation_levels(graph))[0]
 
 

@@ -141,11 +141,12 @@ def fitted_functions(subject: Subject) -> Iterator[Finding]:
         return
     squared = _squared(subject.fused)
     names = ", ".join(dict.fromkeys(str(x.function) for x in functions))
-    many = f"{len(functions)} activations are" if len(functions) > 1 else "1 activation is"
+    many = f"{len(functions)} activations are replaced by fitted polynomials"
+    one = "1 activation is replaced by a fitted polynomial"
     yield Finding(
         "fitted-functions",
         "note",
-        f"{many} replaced by fitted polynomials: {names}",
+        f"{many if len(functions) > 1 else one}: {names}",
         subject.survey.model.name,
         "a square (x * x) is exact and takes one level, where training tolerates it",
         Price(levels=subject.levels - fewest_levels(squared)),

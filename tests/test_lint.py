@@ -29,11 +29,12 @@ UNKNOWN = Finding(
 
 
 def _fitted(count: int, names: str, levels: int) -> Finding:
-    many = f"{count} activations are" if count > 1 else "1 activation is"
+    many = f"{count} activations are replaced by fitted polynomials"
+    one = "1 activation is replaced by a fitted polynomial"
     return Finding(
         "fitted-functions",
         "note",
-        f"{many} replaced by fitted polynomials: {names}",
+        f"{many if count > 1 else one}: {names}",
         "net",
         "a square (x * x) is exact and takes one level, where training tolerates it",
         Price(levels=levels),

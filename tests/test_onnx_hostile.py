@@ -241,6 +241,12 @@ def test_more_axes_than_numpy_broadcasts_are_refused(model: ModelProto, message:
     assert _message(model) == f"{message}\n  help: {LARGE}"
 
 
+def test_a_size_of_thousands_of_digits_is_never_written_out() -> None:
+    nodes = [node("ConstantOfShape", "s", "z"), node("Add", "x,z")]
+    message = _message(network(nodes, SHAPES, {"s": [2**62] * 300}))
+    assert message.startswith("the result has 300 axes; the limit is 32\n  --> net: node 'Constant")
+
+
 @pytest.mark.parametrize(
     ("operator", "attribute", "value"),
     [("Elu", "alpha", "nan"), ("LeakyRelu", "alpha", "inf"), ("Selu", "gamma", "-inf")],
