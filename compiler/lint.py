@@ -111,8 +111,9 @@ def _too_long(survey: Survey, target: Target) -> Lint:
 def _subject(survey: Survey, rest: Survey, seen: Calibration, target: Target) -> Subject:
     graph = with_sinks(rest.graph) if rest.failures else rest.graph
     first = SHARED_PASSES[: SHARED_PASSES.index(fuse_linear)]
-    recognized = run_tensor_passes(graph, target, seen, first)
-    fused = run_tensor_passes(recognized, target, seen, SHARED_PASSES[len(first) :])
+    with np.errstate(all="ignore"):  # products of hostile weights may overflow
+        recognized = run_tensor_passes(graph, target, seen, first)
+        fused = run_tensor_passes(recognized, target, seen, SHARED_PASSES[len(first) :])
     return Subject(survey, rest, recognized, fused, seen, target)
 
 

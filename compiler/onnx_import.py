@@ -183,7 +183,8 @@ class _Importer:
 
     def _convert(self, node: Node) -> list[Value]:
         try:
-            return _CONVERTERS[node.operator](self._builder, node)
+            with np.errstate(all="ignore"):  # the builder reports what is not finite
+                return _CONVERTERS[node.operator](self._builder, node)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise NodeError(f"{node.operator} is malformed: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 import hec
 from hec.compiler.errors import CompileError
@@ -363,6 +363,14 @@ def test_samples_that_do_not_fit_are_an_error_of_the_user() -> None:
         "  --> net: input 'x' of shape (1, 4)\n"
         "  help: give an array of shape (samples, 1, 4) or (samples, 4)"
     )
+
+
+def test_weights_that_overflow_in_products_make_no_warning() -> None:
+    nodes = [node("Mul", "x,s", "a"), node("Mul", "a,a", "b"), node("Mul", "b,s")]
+    model = network(nodes, {"x": (1, 4)})
+    double = helper.make_tensor("s", TensorProto.DOUBLE, [4], [1e300] * 4)
+    model.graph.initializer.append(double)
+    assert inspect(model).compiles
 
 
 def test_a_survey_of_a_sound_network_is_its_import() -> None:

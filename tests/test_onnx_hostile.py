@@ -260,6 +260,22 @@ def test_parameters_of_functions_must_be_finite(operator: str, attribute: str, v
     )
 
 
+def test_constants_that_overflow_are_refused_without_a_warning() -> None:
+    large = np.full((3, 3), 3e38, np.float32)
+    gemm = node("Gemm", "w,v,x", alpha=3e38)
+    scaled = network([gemm], {"x": (3, 3)}, {"w": large, "v": -large})
+    import_graph(scaled)  # 3e38 cubed is a float64
+    double = [np.full((3, 3), sign * 1e200) for sign in (1, -1)]
+    model = network([gemm], {"x": (3, 3)})
+    for name, values in zip("wv", double, strict=True):
+        model.graph.initializer.append(helper.make_tensor(name, TensorProto.DOUBLE, [3, 3], values))
+    assert _message(model) == _text(
+        "its weights divide by zero or overflow",
+        "net: node 'Gemm_y' -> tensor 'y' of shape (3, 3)",
+        "check that training did not diverge, and export again",
+    )
+
+
 def test_a_network_whose_name_is_not_utf8_is_called_model() -> None:
     data = network([node("Relu", "x")], SHAPES).SerializeToString().replace(b"net", b"\xffet")
     assert import_onnx(data, Target()).name == "model"
