@@ -119,7 +119,8 @@ class Subject:
     @cached_property
     def ranges(self) -> list[Range]:
         """Where the samples put the tensors of `fused`."""
-        return self.calibration.ranges(self.fused)
+        with np.errstate(all="ignore"):  # values may overflow
+            return self.calibration.ranges(self.fused)
 
     @cached_property
     def protos(self) -> dict[str, NodeProto]:

@@ -44,7 +44,7 @@ def wide_ranges(subject: Subject) -> Iterator[Finding]:
         if not isinstance(operation, Activation):
             continue
         values = subject.ranges[operation.operand].values
-        if values is None or not np.ptp(values):
+        if values is None or not np.isfinite(values).all() or not np.ptp(values):
             continue
         finding = _wide(subject, operation, values.reshape(-1))
         if finding is not None:

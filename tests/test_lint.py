@@ -373,6 +373,15 @@ def test_weights_that_overflow_in_products_make_no_warning() -> None:
     assert inspect(model).compiles
 
 
+def test_values_that_overflow_on_samples_have_no_range() -> None:
+    nodes = [node("MatMul", "x,w", "a"), node("Relu", "a", "b"), node("MatMul", "b,w", "c"),
+             node("Relu", "c", "d"), node("MatMul", "d,w")]  # fmt: skip
+    model = network(nodes, {"x": (1, 4)})
+    large = helper.make_tensor("w", TensorProto.DOUBLE, [4, 4], [1e200] * 16)
+    model.graph.initializer.append(large)
+    assert "wide-range" not in _rules(model, np.random.default_rng(0).uniform(-1, 1, (64, 4)))
+
+
 def test_a_survey_of_a_sound_network_is_its_import() -> None:
     survey, imported = survey_onnx(_deep(3), Target()), import_onnx(_deep(3), Target())
     assert survey.failures == ()
