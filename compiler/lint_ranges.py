@@ -20,6 +20,7 @@ from hec.passes.approximate_activations import DEGREES
 from hec.passes.trials import DEFAULT_ERROR
 
 _CORE: Final = 0.999  # share of the values that a trimmed interval keeps
+_LARGEST: Final = 1e100  # value whose square is a number still
 _NARROWER: Final = 0.5  # factor of the inputs that is tried
 
 
@@ -44,7 +45,7 @@ def wide_ranges(subject: Subject) -> Iterator[Finding]:
         if not isinstance(operation, Activation):
             continue
         values = subject.ranges[operation.operand].values
-        if values is None or not np.isfinite(values).all() or not np.ptp(values):
+        if values is None or not np.abs(values).max() < _LARGEST or not np.ptp(values):
             continue
         finding = _wide(subject, operation, values.reshape(-1))
         if finding is not None:
