@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 import hec
+from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
-from hec.compiler.findings import Finding, Price
+from hec.compiler.findings import Finding, Price, Subject
 from hec.compiler.lint import inspect, lint
+from hec.compiler.lint_rules import costly_nodes
 from hec.compiler.onnx_import import import_onnx, survey_onnx
 from hec.compiler.strategies import FUNCTIONAL_BOOTSTRAP
 from hec.compiler.target import Target
@@ -431,13 +434,17 @@ def test_a_network_of_too_many_operations_has_no_prices(monkeypatch: pytest.Monk
     assert (found.levels, found.compiles) == (None, True)
 
 
-def test_a_node_that_takes_several_functions_in_a_row_is_costly() -> None:
-    from dataclasses import replace
-
-    from hec.compiler.calibration import Calibration
-    from hec.compiler.findings import Subject
-    from hec.compiler.lint_rules import costly_nodes
-
+@pytest.mark.parametrize(
+    ("operator", "help"),
+    [
+        ("MaxPool", "AveragePool, or a Conv with stride, is one matrix, and merges with its "
+         "neighbours"),
+        ("LayerNormalization", "BatchNormalization is folded into the layer before, and costs "
+         "nothing"),
+        ("Softmax", "leave it out, or move it to the end, where the client computes it"),
+    ],
+)  # fmt: skip
+def test_a_node_that_takes_several_functions_in_a_row_is_costly(operator: str, help: str) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["a"], name="act"),
         helper.make_node("Tanh", ["a"], ["b"], name="inner"),
@@ -449,14 +456,67 @@ def test_a_node_that_takes_several_functions_in_a_row_is_costly() -> None:
         for x in survey.graph.operations
     )
     graph = replace(survey.graph, operations=alike)
+    survey.model.nodes[2].op_type = operator
     subject = Subject(survey, survey, graph, graph, Calibration(), Target())
     assert list(costly_nodes(subject)) == [
         Finding(
             "costly-operator",
             "costly",
-            "Relu takes 2 functions one after another",
+            f"{operator} takes 2 functions one after another",
             "net: node 'pool' -> tensor 'y' of shape (1, 4)",
-            "leave it out, or move it to the end, where the client computes it",
+            help,
             Price(levels=4),
         )
     ]
+
+
+def _deep_image(size: int) -> ModelProto:
+    """Ten activations, the last before a pool."""
+    nodes, name = [], "x"
+    for layer in range(10):
+        nodes.append(node("Conv", f"{name},w", f"c{layer}", pads=[1, 1, 1, 1]))
+        nodes.append(node("Relu", f"c{layer}", f"r{layer}"))
+        name = f"r{layer}"
+    nodes.append(node("AveragePool", name, "y", kernel_shape=[2, 2], strides=[2, 2]))
+    return _image(*nodes, size=size, w=random(1, 1, 3, 3))
+
+
+def test_where_only_bootstraps_will_do_they_are_the_price() -> None:
+    assert _rules(_deep_image(8))["function-before-pool"].price == Price(values=48)
+    found = _rules(_deep_image(182))  # 33,124 values, and 32,768 slots
+    assert found["function-before-pool"].price == Price(
+        values=24_843, bootstraps=1, seconds=FUNCTIONAL_BOOTSTRAP
+    )
+    assert found["needs-bootstraps"].price == Price(
+        bootstraps=20, seconds=20 * FUNCTIONAL_BOOTSTRAP
+    )
+
+
+def test_series_of_bootstraps_have_other_degrees_than_polynomials() -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, (2048, 4))
+    samples[7, 2] = 40.0
+    assert "wide-range" not in _rules(_deep(10), samples)
+
+
+def test_exact_polynomials_have_no_range() -> None:
+    nodes = [node("MatMul", "x,w", "a"), node("Pow", "a,e", "b"), node("MatMul", "b,w")]
+    model = network(nodes, {"x": (1, 4)}, {"w": np.eye(4), "e": np.float32(3)})
+    samples = np.random.default_rng(0).uniform(-1, 1, (2048, 4))
+    samples[7, 2] = 40.0
+    assert lint(model, samples) == ()
+
+
+def test_inputs_that_are_alike_but_for_a_stray_one_have_no_range() -> None:
+    samples = np.zeros((2048, 4))
+    samples[7, 2] = 40.0
+    assert "wide-range" not in _rules(_narrow("Relu"), samples)
+
+
+def test_a_failure_beside_a_max_pool_leaves_the_rest_as_it_is() -> None:
+    model = _image(
+        node("MaxPool", "x", "a", kernel_shape=[2, 2]),
+        node("Relu", "a", "b"),
+        node("GRU", "x", "c"),
+        node("Sum", "b,c"),
+    )
+    assert [finding.rule for finding in lint(model)] == ["cannot-compile", "cannot-compile"]
