@@ -65,6 +65,12 @@ def test_counting_messages_survives_what_is_no_protobuf(data: bytes) -> None:
     assert not has_too_many_messages(data)
 
 
+def test_a_number_without_end_is_given_up_soon() -> None:
+    begin = time.process_time()
+    assert not has_too_many_messages(b"\xff" * 300_000)
+    assert time.process_time() - begin < 1.0
+
+
 def _nested(depth: int) -> ModelProto:
     model = network([node("Relu", "x")], SHAPES)
     graph: GraphProto = model.graph
@@ -81,7 +87,8 @@ def test_graphs_nested_in_graphs_are_refused() -> None:
         "net",
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",
     )
-    import_onnx(_nested(20), Target())
+    import_onnx(_nested(24), Target())
+    assert _message(_nested(25)).startswith("graphs are nested more than 25 deep in each other\n")
 
 
 def _doubling(depth: int) -> ModelProto:
