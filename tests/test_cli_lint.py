@@ -54,9 +54,8 @@ def test_a_network_that_cannot_be_compiled_has_exit_code_1(broken: Path) -> None
     assert max(map(len, lines)) <= 100
     assert "\x1b" not in run.stdout
     text = " ".join(run.stdout.split())
-    assert (
-        "error MaxPool is not supported 4 levels --> cntk-mnist-op8.onnx: node 'Pooling66'" in text
-    )
+    assert "4 levels" in text
+    assert "--> cntk-mnist-op8.onnx: node 'Pooling66' -> tensor 'Pooling66_Output_0'" in text
 
 
 def test_every_network_is_reported_and_one_that_fails_decides(broken: Path, costly: Path) -> None:
