@@ -18,6 +18,7 @@ from hec.compiler.onnx_values import (
     Term,
     Unknown,
     Value,
+    check_nonzeros,
     check_shape,
 )
 from hec.compiler.tensor_ir import Activation, Array, Multiply, Origin, Polynomial, Shape
@@ -49,6 +50,7 @@ def convert_neg(builder: GraphBuilder, node: Node) -> list[Value]:
 
 def _combine(builder: GraphBuilder, node: Node, factors: Sequence[float]) -> Encrypted:
     shape = _broadcast_shape(node)
+    check_nonzeros(len(factors) * prod(shape))
     bias: Array = np.zeros(shape)
     terms: list[Term] = []
     for index, factor in enumerate(factors):

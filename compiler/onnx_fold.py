@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant, NodeError, check_shape
+from hec.compiler.tensor_ir import Shape
 
 _FOLDABLE = """
 Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitShift
@@ -66,6 +67,23 @@ def run_node(
     except Exception as error:  # the reference implementation raises whatever numpy does
         raise NodeError(f"{node.op_type} cannot be computed: {_first_line(error)}") from error
     return [np.asarray(result) for result in results]
+
+
+def work(node: NodeProto, inputs: Sequence[Constant | None]) -> int:
+    """Return about how many elements a node reads, or multiplies if it is a product."""
+    arrays = [array for array in inputs if array is not None]
+    if node.op_type in _CUBIC and len(arrays) > 1:
+        return _multiplications(arrays[0].shape, arrays[1].shape)
+    return sum(array.size for array in arrays)
+
+
+def _multiplications(left: Shape, right: Shape) -> int:
+    inner = max({*left[-2:]} & {*right[-2:]}, default=1)
+    try:
+        batches = prod(np.broadcast_shapes(left[:-2], right[:-2]))
+    except ValueError:  # then the product is refused, too
+        return 0
+    return batches * prod(left[-2:]) * prod(right[-2:]) // max(inner, 1)
 
 
 def _single_node_model(

@@ -37,7 +37,7 @@ from hec.compiler import (
 )
 from hec.compiler.errors import CompileError, Problem
 from hec.compiler.onnx_constants import Converter, fold
-from hec.compiler.onnx_fold import run_node
+from hec.compiler.onnx_fold import run_node, work
 from hec.compiler.onnx_inputs import input_shapes, place
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel, load_model
 from hec.compiler.onnx_node import Node, check_arity, node_name
@@ -47,6 +47,7 @@ from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Input, Output, TensorGraph, check
 
 _MAX_FOLDED = 2**28  # elements that all computed constants together may have
+_MAX_WORK = 2**33  # elements read, or multiplied, to compute them: seconds
 
 _CONVERTERS: dict[str, Converter] = {
     "Add": onnx_elementwise.convert_sum,
@@ -148,6 +149,21 @@ def import_onnx(
     return ImportedModel(graph, loaded.name)
 
 
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What became of every node of a network, also where some cannot be converted."""
+
+    model: LoadedModel
+    graph: TensorGraph  # of what could be converted, with the outputs that it reaches
+    values: Mapping[str, Value]  # by tensor name
+    failures: tuple[tuple[NodeProto, Problem], ...]
+
+
+def survey_onnx(model: str | os.PathLike[str] | bytes | ModelProto, target: Target) -> Survey:
+    """Import what can be imported; raise `CompileError` where nothing can."""
+    return _Importer(load_model(model), target).survey()
+
+
 class _Importer:
     """One walk over a model's nodes."""
 
@@ -159,16 +175,29 @@ class _Importer:
         self._final: Mapping[str, bool] = onnx_epilogue.final_values(model.nodes, shapes)
         self._failures: list[tuple[NodeProto, NodeError]] = []
         self._folded = 0
+        self._work = 0
         for name, shape in shapes.items():
             self._values[name] = self._builder.add(Input(name, shape))
 
     def run(self) -> TensorGraph:
         """Convert all nodes; raise `CompileError` with everything that failed."""
-        for proto in self._model.nodes:
-            self._visit(proto)
+        self._visit_all()
         if self._failures:
             raise CompileError(*self._problems())
         return TensorGraph(tuple(self._builder.operations), self._outputs())
+
+    def survey(self) -> Survey:
+        """Convert what can be converted, and tell what cannot."""
+        self._visit_all()
+        protos = [proto for proto, _ in self._failures]
+        failures = tuple(zip(protos, self._problems(), strict=True)) if protos else ()
+        outputs = self._reached() if protos else self._outputs()
+        graph = TensorGraph(tuple(self._builder.operations), outputs)
+        return Survey(self._model, graph, self._values, failures)
+
+    def _visit_all(self) -> None:
+        for proto in self._model.nodes:
+            self._visit(proto)
 
     def _visit(self, proto: NodeProto) -> None:
         results: list[Value] = []
@@ -216,13 +245,22 @@ class _Importer:
             converter = _converter(node.proto)
             if converter is None:
                 raise unsupported(node.proto)
-            if onnx_client.is_finished(node):
-                return onnx_client.convert_finished(self._builder, node, converter)
-            return converter(self._builder, node)
+            with np.errstate(all="ignore"):  # the builder reports what is not finite
+                if onnx_client.is_finished(node):
+                    return onnx_client.convert_finished(self._builder, node, converter)
+                return converter(self._builder, node)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise NodeError(f"{node.operator} is malformed: {error}") from error
 
     def _fold(self, node: Node) -> list[Value]:
+        arrays = [value if isinstance(value, np.ndarray) else None for value in node.inputs]
+        self._work += work(node.proto, arrays)
+        if self._work > _MAX_WORK:
+            raise NodeError(
+                f"the constants up to here take {self._work:,} operations; "
+                f"the limit is {_MAX_WORK:,}",
+                TOO_LARGE,
+            )
         results = fold(node, _CONVERTERS.get(node.operator))
         self._folded += sum(result.size for result in results)
         if self._folded > _MAX_FOLDED:
@@ -263,6 +301,10 @@ class _Importer:
             f"{self._model.name}: output '{name}'{made}",
             "remove this output from the model; it is the same for every input of this shape",
         )
+
+    def _reached(self) -> tuple[Output, ...]:
+        reached = ((x.name, self._values[x.name]) for x in self._model.proto.graph.output)
+        return tuple(self._output(name, x) for name, x in reached if isinstance(x, Encrypted))
 
     def _output(self, name: str, value: Encrypted) -> Output:
         finished = self._builder.finish(value, value.shape)

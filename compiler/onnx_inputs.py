@@ -21,7 +21,7 @@ from hec.compiler.errors import CompileError, Problem
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel
 from hec.compiler.onnx_node import node_name, read_by
 from hec.compiler.onnx_unsupported import KEEP_SHAPE
-from hec.compiler.onnx_values import MAX_ELEMENTS, TOO_LARGE, Encrypted, Value
+from hec.compiler.onnx_values import MAX_ELEMENTS, MAX_RANK, TOO_LARGE, Encrypted, Value
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Shape
 
@@ -77,6 +77,9 @@ def _input_shape(where: str, info: ValueInfoProto, given: Shape | None) -> Shape
             f"give its shape with --input {info.name}=SHAPE, for example "
             f"--input {info.name}={_example(declared)}",
         )
+    if len(shape) > MAX_RANK:
+        message = f"the input has {len(shape)} axes; the limit is {MAX_RANK}"
+        return Problem(message, where, TOO_LARGE)
     if min(shape, default=1) < 1:
         return Problem(f"the input of shape {shape} has no elements", where, EXPORT_AGAIN)
     if prod(shape) > MAX_ELEMENTS:

@@ -23,6 +23,7 @@ from hec.compiler.onnx_values import (
     NodeError,
     Term,
     Value,
+    check_nonzeros,
     check_shape,
 )
 from hec.compiler.tensor_ir import EpilogueStep
@@ -121,6 +122,7 @@ class Pool:
         """Return the tensor with the elements that `numbers` name, `filler` at 0."""
         node = self._node
         shape = check_shape(numbers.shape)
+        check_nonzeros(len(self._starts) * numbers.size)
         bias = np.where(numbers == 0, filler, 0.0)
         terms: list[Term] = []
         for index, start in self._starts.items():

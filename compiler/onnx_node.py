@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import onnx
@@ -126,9 +127,15 @@ class Node:
         return default if found is None else int(found.i)
 
     def real(self, name: str, default: float) -> float:
-        """Return a floating-point attribute."""
+        """Return a floating-point attribute; it must be finite if its default is."""
         found = self.attribute(name, AttributeProto.FLOAT)
-        return default if found is None else float(found.f)
+        value = default if found is None else float(found.f)
+        if isfinite(default) and not isfinite(value):
+            raise NodeError(
+                f"the attribute '{name}' is {value}",
+                "check that training did not diverge, and export again",
+            )
+        return value
 
     def reals(self, name: str) -> tuple[float, ...]:
         """Return a list of floating-point numbers; raise `NodeError` if it is absent."""

@@ -15,7 +15,7 @@ from math import inf
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
-from hec.compiler.depth import deepest_path, levels
+from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError, Problem, fail
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
@@ -47,7 +47,6 @@ from hec.passes.activate_polynomials import has_products
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
-FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
 NOISE = 0.02  # standard deviation at the outputs, share of their rms, that bootstraps may cause
 SQUARE = 3  # coefficients of a polynomial that is a square
@@ -269,10 +268,7 @@ class Strategies:
         """Refuse at once what has more levels than the largest modulus could hold."""
         rings = MAX_MODULUS_BITS[self.target.security]
         limit = max(bits for ring, bits in rings.items() if ring <= instances.largest_ring)
-        path = [self._shared.operations[i] for i in deepest_path(self._shared)]
-        activations = sum(isinstance(operation, Activation) for operation in path)
-        each = 2 if activations <= FEW else 3
-        fewest = each * activations + sum(map(levels, path))
+        fewest = fewest_levels(self._shared)
         if fewest * SMALLEST_PRIME_BITS > limit:
             raise fail(
                 f"a leveled program would need {fewest} levels or more, {SMALLEST_PRIME_BITS} bits"

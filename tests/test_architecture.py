@@ -36,9 +36,22 @@ LAYERS: tuple[frozenset[str], ...] = (
             "pipeline",
         }
     ),
-    frozenset({"report", "check", "encrypted_check", "clear_model", "agreement", "onnx_backend"}),
+    frozenset(
+        {
+            "report",
+            "check",
+            "encrypted_check",
+            "clear_model",
+            "agreement",
+            "onnx_backend",
+            "findings",
+            "lint_ranges",
+            "lint_rules",
+            "lint",
+        }
+    ),
     frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
-    frozenset({"cli_compile", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
+    frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
     frozenset({"cli"}),
 )
 MIDDLE = 2

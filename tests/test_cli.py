@@ -16,7 +16,7 @@ from cli_runner import MLP, hec
 from hec.compiler import pipeline
 from hec.compiler.errors import InvalidProgram, warn
 
-COMMANDS = ("compile", "report", "check", "keygen", "encrypt", "run", "decrypt", "demo")
+COMMANDS = ("compile", "lint", "report", "check", "keygen", "encrypt", "run", "decrypt", "demo")
 HEAVY = ("numpy", "scipy", "onnx", "onnxruntime", "tenseal", "networkx", "rich")
 
 
