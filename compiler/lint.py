@@ -7,28 +7,28 @@ came out, and each rule of `lint_rules` looks at the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from hec.compiler.calibration import Calibration
-from hec.compiler.errors import CompileError
+from hec.compiler.errors import CompileError, Problem
 from hec.compiler.findings import Finding, Severity, Subject, most_levels, with_sinks
 from hec.compiler.lint_rules import RULES
 from hec.compiler.onnx_import import Survey, survey_onnx
+from hec.compiler.onnx_maxima import POOLS
 from hec.compiler.target import Target
 from hec.passes import SHARED_PASSES, run_tensor_passes
+from hec.passes.extend_functions import extend_functions
 from hec.passes.fuse_linear import fuse_linear
 
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | ModelProto
 _WORST_FIRST: tuple[Severity, ...] = ("error", "costly", "note")
 _MOST = 20_000  # operations that the passes see
-_AVERAGES = {"MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool"}
-_OF_BOTH_POOLS = frozenset({"auto_pad", "ceil_mode", "kernel_shape", "pads", "strides"})
 
 
 @dataclass(frozen=True)
@@ -80,29 +80,33 @@ def inspect(
         survey = survey_onnx(model, target)
     except CompileError as error:
         name = os.path.basename(model) if isinstance(model, str | os.PathLike) else "model"
-        unusable = [
-            Finding("cannot-compile", "error", problem.message, problem.place, problem.help)
-            for problem in error.problems
-        ]
-        return Lint(name, None, most_levels(target), tuple(unusable))
+        return Lint(name, None, most_levels(target), tuple(_errors(error.problems)))
     if len(survey.graph.operations) > _MOST:
         return _too_long(survey, target)
     rest = _averaged(survey, target) or survey
     seen = Calibration(None, target.input_range)
     if calibration is not None:
         seen = Calibration.from_samples(rest.graph, calibration, target, survey.model.name)
-    subject = _subject(survey, rest, seen, target)
-    findings = [finding for rule in RULES for finding in rule(subject)]
+    outside: list[Finding] = []
+    try:
+        subject = _subject(survey, rest, seen, target)
+    except CompileError as error:  # samples lie where a function has no value
+        outside = _errors(error.problems)
+        subject = _subject(survey, rest, Calibration(None, target.input_range), target)
+    findings = outside + [finding for rule in RULES for finding in rule(subject)]
     findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
     levels = None if survey.failures else subject.levels
     return Lint(survey.model.name, levels, subject.most_levels, tuple(findings))
 
 
+def _errors(problems: Sequence[Problem]) -> list[Finding]:
+    return [Finding("cannot-compile", "error", x.message, x.place, x.help) for x in problems]
+
+
 def _too_long(survey: Survey, target: Target) -> Lint:
     """Return what can be said without the passes, which would take minutes."""
     name, count = survey.model.name, len(survey.graph.operations)
-    failed = [problem for _, problem in survey.failures]
-    findings = [Finding("cannot-compile", "error", x.message, x.place, x.help) for x in failed]
+    findings = _errors([problem for _, problem in survey.failures])
     message = f"{count:,} operations are too many for prices; the limit is {_MOST:,}"
     findings.append(Finding("too-long", "costly", message, name, "use a smaller network"))
     return Lint(name, None, most_levels(target), tuple(findings))
@@ -110,31 +114,21 @@ def _too_long(survey: Survey, target: Target) -> Lint:
 
 def _subject(survey: Survey, rest: Survey, seen: Calibration, target: Target) -> Subject:
     graph = with_sinks(rest.graph) if rest.failures else rest.graph
-    first = SHARED_PASSES[: SHARED_PASSES.index(fuse_linear)]
+    known = seen.samples is not None
+    shared = [each for each in SHARED_PASSES if known or each is not extend_functions]
+    first = shared[: shared.index(fuse_linear)]
     with np.errstate(all="ignore"):  # products of hostile weights may overflow
         recognized = run_tensor_passes(graph, target, seen, first)
-        fused = run_tensor_passes(recognized, target, seen, SHARED_PASSES[len(first) :])
+        fused = run_tensor_passes(recognized, target, seen, shared[len(first) :])
     return Subject(survey, rest, recognized, fused, seen, target)
 
 
 def _averaged(survey: Survey, target: Target) -> Survey | None:
     """Return the survey with averages for MaxPool where nothing else fails, so that it is whole."""
     failed = {proto.op_type for proto, _ in survey.failures}
-    if not failed or not failed <= set(_AVERAGES):
+    if not failed or not failed <= POOLS:
         return None
-    changed = ModelProto()
-    changed.CopyFrom(survey.model.proto)
-    for node in changed.graph.node:
-        if node.op_type in _AVERAGES and node.domain in ("", "ai.onnx"):
-            _average(node)
     try:
-        return survey_onnx(changed, target)
+        return survey_onnx(survey.model.proto, replace(target, maxpool="average"))
     except CompileError:  # the pool itself was malformed
         return None
-
-
-def _average(node: NodeProto) -> None:
-    node.op_type = _AVERAGES[node.op_type]
-    kept = [attribute for attribute in node.attribute if attribute.name in _OF_BOTH_POOLS]
-    del node.attribute[:]
-    node.attribute.extend(kept)

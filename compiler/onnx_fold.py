@@ -15,7 +15,7 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant, NodeError, check_shape
+from hec.compiler.onnx_values import MAX_CONSTANT, Constant, NodeError, check_shape
 from hec.compiler.tensor_ir import Shape
 
 _FOLDABLE = """
@@ -38,7 +38,6 @@ _NEVER_GROWS = frozenset({"Compress", "GroupNormalization", "NonZero", "Unique"}
 _SLOW = frozenset({"Erf", "Gelu", "TopK", "Unique"})  # they loop in Python, or sort
 _SLOW_LIMIT = 2**20  # elements
 _CUBIC = frozenset({"Gemm", "MatMul", "MatMulInteger"})
-_CUBIC_LIMIT = 2**34  # products: a second, or some with integers
 _SMALL = 4096  # elements; larger constants never hold a shape, so inference need not see them
 
 
@@ -55,9 +54,7 @@ def run_node(
     if node.op_type in _SLOW and any(a is not None and a.size > _SLOW_LIMIT for a in inputs):
         raise NodeError(f"{node.op_type} of more than {_SLOW_LIMIT:,} elements is not supported")
     model = _single_node_model(node, opset, inputs)
-    sizes = _result_sizes(model, node, limit)
-    if node.op_type in _CUBIC:
-        _check_products(node, inputs, sizes[0])
+    _check_result_sizes(model, node, limit)
     feeds = {f"i{k}": array for k, array in enumerate(inputs) if array is not None}
     try:
         with np.errstate(all="ignore"):
@@ -113,30 +110,16 @@ def _element_type(array: Constant) -> int:
     return helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
-def _result_sizes(model: ModelProto, node: NodeProto, limit: int) -> list[int]:
-    """Return how many elements each output has, if inference can know; check that."""
+def _check_result_sizes(model: ModelProto, node: NodeProto, limit: int) -> None:
+    """Raise `NodeError` if an output would have more elements than `limit`, or none knows."""
     if node.op_type in _NEVER_GROWS:
-        return []
-    sizes = []
+        return
     for output in _inferred(model, node).graph.output:
         dims = output.type.tensor_type.shape.dim
         known = output.type.tensor_type.HasField("shape")
         if not known or not all(dim.HasField("dim_value") for dim in dims):
             raise NodeError(f"the size of the result of {node.op_type} is not known in advance")
-        sizes.append(prod(check_shape((max(dim.dim_value, 1) for dim in dims), limit)))
-    return sizes
-
-
-def _check_products(node: NodeProto, inputs: Sequence[Constant | None], size: int) -> None:
-    left, right = (() if array is None else array.shape for array in inputs[:2])
-    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    products = size * (left[0] if turned else left[-1])
-    if products > _CUBIC_LIMIT:
-        raise NodeError(
-            f"{node.op_type} of shapes {left} and {right} needs {products:,} products; "
-            f"the limit is {_CUBIC_LIMIT:,}",
-            TOO_LARGE,
-        )
+        check_shape((max(dim.dim_value, 1) for dim in dims), limit)
 
 
 def _inferred(model: ModelProto, node: NodeProto) -> ModelProto:

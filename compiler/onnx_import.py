@@ -237,6 +237,7 @@ class _Importer:
         """Report what is wrong whatever the unknown inputs are."""
         if node.operator in onnx_epilogue.ONLY_FINAL:
             onnx_epilogue.require_final(node)
+        onnx_maxima.require_choice(self._builder, node)
 
     def _convert(self, node: Node) -> list[Value]:
         try:

@@ -144,20 +144,29 @@ def _tournament(builder: GraphBuilder, node: Node) -> Tournament:
     return Tournament(builder, node.origin, -1.0 if node.operator in _SMALLEST else 1.0)
 
 
+def require_choice(builder: GraphBuilder, node: Node) -> None:
+    """Raise `NodeError` if the node needs a choice, whatever its unknown input is."""
+    if builder.maxpool is not None:
+        return
+    if node.operator == "MaxPool":
+        kernel = node.integers("kernel_shape")
+        _require_comparisons(builder, node, sum((k - 1).bit_length() for k in kernel), prod(kernel))
+    if node.operator == "GlobalMaxPool":
+        raise _undecided(node, "GlobalMaxPool", "fitted activations, one after another")
+
+
 def _require_comparisons(builder: GraphBuilder, node: Node, count: int, numbers: int) -> None:
     """Raise `NodeError` if the user has to choose what stands for comparisons in `count` rounds."""
-    if not count or builder.maxpool == "approximate":
-        return
-    help = (
-        "--maxpool approximate compares them in pairs: "
-        f"{count} fitted activations, one after another"
-    )
+    if count and builder.maxpool != "approximate":
+        what = f"{node.operator} of {numbers} numbers"
+        raise _undecided(node, what, f"{count} fitted activations, one after another")
+
+
+def _undecided(node: Node, what: str, cost: str) -> NodeError:
+    help = f"--maxpool approximate compares them in pairs: {cost}"
     if node.operator in POOLS:
         help += (
             "; --maxpool average takes their mean: a matrix that merges with its neighbours, but "
             "another network, so hec tells how many classes change"
         )
-    raise NodeError(
-        f"{node.operator} of {numbers} numbers needs comparisons, and encrypted numbers have none",
-        help,
-    )
+    return NodeError(f"{what} needs comparisons, and encrypted numbers have none", help)

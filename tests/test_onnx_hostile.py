@@ -230,7 +230,8 @@ AXES = (1,) * 33
     [
         (
             network([node("Relu", "x")], {"x": AXES}),
-            "the input has 33 axes; the limit is 32\n  --> net: input 'x'",
+            "the input has 33 axes; the limit is 32\n"
+            "  --> net: input 'x', read by node 'Relu_y' (Relu)",
         ),
         (
             network([node("Add", "x,w")], SHAPES, {"w": np.ones(AXES)}),
@@ -411,7 +412,7 @@ def test_inputs_that_are_no_tensors_are_refused(name: str) -> None:
     INPUT_KINDS[name](model.graph.input[0].type)
     assert _message(model) == _text(
         "the input holds no tensor; only real numbers can be encrypted",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Relu_y' (Relu)",
         "export with a float input, and move lookups and conversions to the client",
     )
 
@@ -432,7 +433,7 @@ def test_operator_sets_that_never_were(version: int) -> None:
     model.opset_import[0].version = version
     help_ = "export again with a newer opset_version, or convert with onnx.version_converter"
     message = f"the model uses ONNX operator set {version}; the oldest supported is 7"
-    assert _message(model) == _text(message, "net", help_)
+    assert _message(model) == _text(message, "net: operator Relu", help_)
 
 
 HUGE = 2**62

@@ -112,11 +112,6 @@ PROBLEMS: dict[str, tuple[ModelProto, str, str]] = {
         "the limit is 67,108,864",
         LARGE,
     ),
-    "labels": (
-        network([node("Einsum", "x", equation="...->...")], {"x": (1,) * 53}),
-        f"the equation '...->...' does not fit operands of shapes {(1,) * 53}",
-        AGAIN,
-    ),
     "cumsum memory": (
         network([node("CumSum", "x,a")], {"x": (30000,)}, {"a": np.int64(0)}),
         "its matrix would hold 450,015,000 weights; the limit is 268,435,456",

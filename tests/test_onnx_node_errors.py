@@ -256,7 +256,7 @@ NODE_PROBLEMS: dict[str, tuple[Callable[[], ModelProto], str, str, str]] = {
     ),
     "slope that is no number": (
         lambda: _one("LeakyRelu", "x", alpha=float("nan")),
-        "an attribute of LeakyRelu is NaN or infinite",
+        "the attribute 'alpha' is nan",
         " of shape (2, 3)",
         DIVERGED,
     ),
