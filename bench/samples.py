@@ -141,8 +141,8 @@ def flat(images: Images) -> Images:
 
 def ten_at_once(images: Images) -> Images:
     """Return batches of ten images, for a network whose batch axis is fixed."""
-    padded_images = padded(images)
-    return padded_images.reshape(-1, 10, *padded_images.shape[1:])
+    whole = padded(images[: len(images) // 10 * 10])
+    return whole.reshape(-1, 10, *whole.shape[1:])
 
 
 # Fisher's iris measurements in cm: sepal length, sepal width, petal length, petal width.

@@ -17,6 +17,7 @@ from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError, Problem, fail
+from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.laid_out import LaidOutGraph
@@ -72,6 +73,7 @@ class Candidate:
     choice: Choice
     observed: Observed
     reason: str = ""  # why it was chosen, in words
+    keeps: bool = True  # the error or the agreement that was asked for, on samples
 
     @property
     def seconds(self) -> float:
@@ -198,18 +200,28 @@ class Strategies:
             if not self._may_win(way, found):
                 continue
             try:
-                found.append(way())
+                found.append(self._measured(way()))
             except CompileError as problem:
                 problems.append(problem)
         if not found:
             raise CompileError(*(each for problem in problems for each in problem.problems))
-        found.sort(key=lambda each: (not self._fits(each), each.seconds))
-        told = [f"{each.way}, {each.seconds:.3g} s" for each in found]
+        found.sort(key=lambda each: (not self._fits(each), not each.keeps, each.seconds))
+        told = [
+            f"{each.way}, {each.seconds:.3g} s{'' if each.keeps else ', less exact than asked for'}"
+            for each in found
+        ]
         told += [problem.problems[0].message for problem in problems]
         return replace(found[0], reason="; ".join(told))
 
+    def _measured(self, candidate: Candidate) -> Candidate:
+        """Return the candidate, and whether its fits keep what was asked for, on the samples."""
+        if self.target.degree is not None:
+            return candidate  # as exact as that degree is
+        kept = fidelity(self._shared, candidate.graph, self.calibration).keeps(self.target)
+        return replace(candidate, keeps=kept)
+
     def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
-        fastest = min((each.seconds for each in found), default=inf)
+        fastest = min((each.seconds for each in found if each.keeps), default=inf)
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
@@ -229,7 +241,8 @@ class Strategies:
             leveled = self.leveled(self.libraries.seal)
         except CompileError:
             raise _not_installed(found, problem) from None
-        return replace(leveled, reason=f"{leveled.way}; OpenFHE is faster, and not installed")
+        better = "faster" if self._measured(leveled).keeps else "more exact"
+        return replace(leveled, reason=f"{leveled.way}; OpenFHE is {better}, and not installed")
 
     def _fits(self, candidate: Candidate) -> bool:
         limit = self.target.max_ram

@@ -209,8 +209,8 @@ def classes_changed(trials: Trials, trial: Trial) -> float:
     shares = [0.0]
     for output in trials.graph.outputs:
         if tells_class(trials.graph, output):
-            exact = _classes(trials.exact[output.operand])
-            shares.append(float(np.mean(exact != _classes(trial.values[output.operand]))))
+            exact = classes(trials.exact[output.operand])
+            shares.append(float(np.mean(exact != classes(trial.values[output.operand]))))
     return max(shares)
 
 
@@ -230,7 +230,7 @@ def with_sensitivities(trials: Trials, trial: Trial) -> Rebuilt:
     return trial.rebuilt
 
 
-def _classes(values: Array) -> NDArray[np.int64]:
+def classes(values: Array) -> NDArray[np.int64]:
     """Return the class of each sample, (samples, elements); one number alone is a logit."""
     if values.shape[1] > 1:
         return np.asarray(values.argmax(axis=1), np.int64)

@@ -30,6 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plain_bootstraps",
             "refresh_parameters",
             "strategies",
+            "fidelity",
             "plan",
             "plan_parts",
             "plan_rules",
