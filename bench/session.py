@@ -32,7 +32,7 @@ def compile_model(
     model: Model, folder: Path, samples: Samples, backend: str
 ) -> tuple[hec.Plan, float]:
     """Return the plan and the seconds of compiling it, with the samples meant for calibration."""
-    target = hec.Target(backend=backend, maxpool=model.maxpool)
+    target = hec.Target(backend=backend, maxpool=model.maxpool, max_error=model.max_error)
     path = folder / "models" / model.path
     return timed(lambda: hec.compile(path, calibration=samples.calibration, target=target))
 

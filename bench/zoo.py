@@ -74,6 +74,8 @@ def _cost(plan: hec.Plan, model: Model) -> rows.Row:
         how = f"{server.bootstraps.count} bootstraps"
     if model.maxpool:
         how += f", --maxpool {model.maxpool}"
+    if model.max_error:
+        how += f", --max-error {model.max_error:g}"
     return {
         "how": how,
         "forecast_seconds": server.seconds,
