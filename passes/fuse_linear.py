@@ -22,7 +22,7 @@ from hec.passes.matrices import (
 )
 from hec.passes.rewriting import consumers, merged
 
-GROWTH = 3.0  # a fused matrix may have this many times the non-zeros of the two it replaces
+GROWTH = 4.0  # a fused matrix may have this many times the non-zeros of the two it replaces
 SPREAD = 1.5  # likewise, of a layer and all its readers, when it is composed into each
 COPIES = 6.0  # likewise, where one of the two is a selection
 LIGHT = 2**15  # non-zeros of a matrix that is cheap however many times its rows are copied
