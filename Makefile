@@ -17,11 +17,12 @@ INSTALL_OPENFHE := $(OPENFHE_BIN)/python $(PIP_INSTALL) --editable '.[openfhe,de
 	&& $(OPENFHE_BIN)/python -c 'import openfhe'
 # Small rings: threads that spin while they wait would slow each other down.
 OPENFHE_TESTS := OMP_WAIT_POLICY=passive $(OPENFHE_BIN)/python -m pytest -m openfhe
+FUZZ_SECONDS ?= 600
 SOURCES := compiler passes runtime hec tests examples bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo examples test test-slow lint types check format bench wheel openfhe \
-	test-openfhe clean
+.PHONY: help setup demo examples test test-slow conformance operators fuzz lint types check \
+	format bench wheel openfhe test-openfhe clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,7 @@ demo: $(READY)  ## compile a trained network, encrypt an image, predict, decrypt
 
 examples: $(READY)  ## run the examples
 	$(BIN)/python examples/encrypt_your_own_model.py
+	$(BIN)/python examples/scikit_learn.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/client_server.sh
 
 test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE where it works
@@ -53,6 +55,15 @@ test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE whe
 
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
+
+conformance: $(READY)  ## hec in the tests that the onnx package ships: passed, refused, failed
+	@$(BIN)/python tests/conformance_page.py
+
+operators: $(READY)  ## the same, and write docs/operators.md from it
+	@$(BIN)/python tests/conformance_page.py --write
+
+fuzz: $(READY)  ## import damaged models for FUZZ_SECONDS (600); findings in fuzz-findings/
+	$(BIN)/python tests/fuzz_onnx.py --seconds $(FUZZ_SECONDS) $(FUZZ_OPTIONS)
 
 lint: $(READY)  ## format and lint, changing nothing
 	$(BIN)/ruff format --check $(SOURCES)

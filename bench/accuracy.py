@@ -64,8 +64,8 @@ def measure(name: str, folder: Path, backend: str, simulated: int, encrypted: in
         "compile_seconds": compile_seconds,
         "simulated_samples": len(test),
         "agreement": session.agreement(predicted, clear),
-        "simulated_error": _rms(predicted - clear),
-        "output_rms": _rms(clear),
+        "simulated_error": session.rms(predicted - clear),
+        "output_rms": session.rms(clear),
         **session.parameters(plan),
     }
     if samples.labels is not None:
@@ -96,7 +96,7 @@ def _encrypted(
         seconds.append(elapsed)
     found = np.stack(outputs)
     return {
-        "encrypted_error": _rms(found - clear),
+        "encrypted_error": session.rms(found - clear),
         "promised_bits": plan.client.precision,
         "kept_bits": float(-np.log2(np.abs(found - exact).max())),
         "encrypted_agreement": f"{(found.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",
@@ -106,10 +106,6 @@ def _encrypted(
         "request_bytes": len(request),
         "reply_bytes": len(reply),
     }
-
-
-def _rms(values: session.Array) -> float:
-    return float(np.sqrt(np.square(values).mean()))
 
 
 def main(
@@ -129,7 +125,7 @@ def main(
         return
     options = {"data": folder, "backend": backend, "simulated": simulated, "encrypted": encrypted}
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    names = [model.name for model in select(models or [])]
+    names = [model.name for model in select(models or [], "accuracy")]
     table = rows.measure_each(Path(__file__), names, arguments, out, again)
     rows.show(TABLES, table, out / "accuracy.md")
     raise typer.Exit(code=any("error" in row for row in table))

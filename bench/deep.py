@@ -113,13 +113,13 @@ def _simulated(plan: hec.Plan, test: session.NDArray[np.float32], clear: session
     few = test[:NOISE_SAMPLES]
     exact = session.as_matrix(run_clear(plan, few).outputs, len(few))
     return {
-        "noise_simulated": _rms(predicted[: len(few)] - exact),
+        "noise_simulated": session.rms(predicted[: len(few)] - exact),
         "simulated_samples": len(test),
         "agreement": session.agreement(predicted, clear),
         "outside": simulation.outside,
         "wrapped": simulation.wrapped,
-        "simulated_error": _rms(predicted - clear),
-        "output_rms": _rms(clear),
+        "simulated_error": session.rms(predicted - clear),
+        "output_rms": session.rms(clear),
         "promised_bits": plan.client.precision,
     }
 
@@ -162,8 +162,8 @@ def _encrypted(
         "request_bytes": request.stat().st_size,
         "reply_bytes": reply.stat().st_size,
         "encrypted_agreement": f"{(outputs.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",
-        "encrypted_error": _rms(outputs - clear),
-        "noise_measured": _rms(outputs - exact),
+        "encrypted_error": session.rms(outputs - clear),
+        "noise_measured": session.rms(outputs - exact),
         "kept_bits": float(-np.log2(np.abs(outputs - exact).max())),
     }
 
@@ -171,10 +171,6 @@ def _encrypted(
 def _hec(*arguments: str | Path) -> None:
     command = [str(Path(sys.executable).with_name("hec")), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
-def _rms(values: session.Array) -> float:
-    return float(np.sqrt(np.square(values).mean()))
 
 
 def main(
@@ -192,7 +188,7 @@ def main(
         rows.hand_over(measure(child, folder, simulated, encrypted))
         return
     arguments = [f"--data={folder}", f"--simulated={simulated}", f"--encrypted={encrypted}"]
-    names = [model.name for model in select(models or [], deep=True)]
+    names = [model.name for model in select(models or [], "deep")]
     table = rows.measure_each(Path(__file__), names, arguments, out, again)
     rows.show(TABLES, table, out / "deep.md")
     raise typer.Exit(code=any("error" in row for row in table))

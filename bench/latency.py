@@ -84,7 +84,7 @@ def main(
         rows.hand_over(measure(child, folder, backend, runs))
         return
     arguments = [f"--data={folder}", f"--backend={backend}", f"--runs={runs}"]
-    names = [model.name for model in select(models or [])]
+    names = [model.name for model in select(models or [], "accuracy")]
     table = rows.measure_each(Path(__file__), names, arguments, out, again)
     rows.show({"Latency": COLUMNS}, table, out / "latency.md")
     raise typer.Exit(code=any("error" in row for row in table))

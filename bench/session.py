@@ -14,7 +14,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 import hec
-from models import Model, Samples
+from models import Model
+from samples import Samples
 
 Array = NDArray[np.float64]
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ def compile_model(
     model: Model, folder: Path, samples: Samples, backend: str
 ) -> tuple[hec.Plan, float]:
     """Return the plan and the seconds of compiling it, with the samples meant for calibration."""
-    target = hec.Target(backend=backend)
+    target = hec.Target(backend=backend, maxpool=model.maxpool, max_error=model.max_error)
     path = folder / "models" / model.path
     return timed(lambda: hec.compile(path, calibration=samples.calibration, target=target))
 
@@ -41,6 +42,9 @@ def clear_outputs(path: Path, samples: NDArray[np.float32]) -> Array:
     onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     first = session.get_inputs()[0]
+    if samples.ndim > len(first.shape):  # samples that are batches themselves
+        outputs = [session.run(None, {first.name: sample})[0] for sample in samples]
+        return as_matrix(np.stack(outputs), len(samples))
     batch = 1 if isinstance(first.shape[0], int) else len(samples)
     parts = [
         session.run(None, {first.name: samples[start : start + batch]})[0]
@@ -59,6 +63,11 @@ def as_matrix(value: Any, samples: int) -> Array:
 def agreement(outputs: Array, clear: Array) -> float:
     """Return the share of samples whose largest output is the same."""
     return float((outputs.argmax(axis=1) == clear.argmax(axis=1)).mean())
+
+
+def rms(values: Array) -> float:
+    """Return the root mean square."""
+    return float(np.sqrt(np.square(values).mean()))
 
 
 def peak_bytes() -> float:

@@ -36,17 +36,21 @@ def root_mean_square(values: AnyArray) -> float:
     return float(np.sqrt(np.mean(np.square(values.astype(np.float64)))))
 
 
-def classes(values: AnyArray, output: PlanOutput) -> NDArray[np.int64] | None:
+def classes(values: AnyArray, output: PlanOutput) -> AnyArray | None:
     """Return the class of each sample, the first axis, or None where the output tells none.
 
-    Whole numbers are classes already; a single number is one only after a sigmoid.
+    That is its label, if the output names classes; else its number. Labels and whole numbers are
+    classes already; a single number is one only after a sigmoid.
     """
     rows = values.reshape(len(values), -1)
     steps = {step.name for step in output.epilogue}
+    if "label" in steps:
+        return rows[:, 0] if rows.shape[1] == 1 else None
     if "argmax" in steps:
         return rows[:, 0].astype(np.int64) if rows.shape[1] == 1 else None
     if rows.shape[1] > 1:
-        return np.asarray(rows.argmax(axis=1), np.int64)
+        found = np.asarray(rows.argmax(axis=1), np.int64)
+        return found if output.classes is None else output.classes.chosen(found)
     if "sigmoid" in steps:
         return (rows[:, 0].astype(np.float64) > 0.5).astype(np.int64)
     return None

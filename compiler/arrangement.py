@@ -11,10 +11,12 @@ Parallel Convolutions" (ICML 2022); Ebel et al., "Orion" (ASPLOS 2025).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+import scipy.sparse as sp
 
 from hec.compiler.layout import Layout, at, ceil_power_of_two
 from hec.compiler.tensor_ir import Shape
@@ -56,6 +58,11 @@ def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arr
     found = [_dense(image, slots), _standard(image, slots)]
     if source is not None and source.places is not None:
         found += _aligned(image, source, slots)
+    return distinct(found)
+
+
+def distinct(found: Iterable[Arrangement]) -> list[Arrangement]:
+    """Return the arrangements, one of each that are the same; with places, if one of them has."""
     unique: list[Arrangement] = []
     for candidate in found:
         twin = next((i for i, other in enumerate(unique) if _same(candidate, other)), None)
@@ -64,6 +71,42 @@ def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arr
         elif unique[twin].places is None:  # what comes next may align with places
             unique[twin] = candidate
     return unique
+
+
+def in_place(matrix: sp.csr_array, source: Layout) -> list[Arrangement]:
+    """Return the layout with each result where the matrix finds its largest term, if there is one.
+
+    A sum then lies where its first summand does, and takes as many diagonals as it has summands.
+    """
+    if not (np.diff(matrix.indptr) > 0).all():
+        return []
+    sizes, starts = np.abs(matrix.data), matrix.indptr[:-1]
+    largest = np.maximum.reduceat(sizes, starts)
+    is_largest = sizes == np.repeat(largest, np.diff(matrix.indptr))
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    first = np.unique(rows[is_largest], return_index=True)[1]
+    columns = matrix.indices[is_largest][first]
+    positions = source.first_slots()[columns]
+    if np.unique(positions).size < positions.size or positions.min(initial=0) < 0:
+        return []
+    period = source.period if source.blocks == 1 else source.slots
+    return [Arrangement(at(positions, period, source.slots), (positions.size, 1, 1), None)]
+
+
+def before_copies(matrix: sp.csr_array, slots: int) -> list[Arrangement]:
+    """Return the layout with each element where a matrix of copies has its first, if it is one.
+
+    The copies, one after the other, then take few diagonals: a tensor that is repeated as a whole
+    takes one for each repetition.
+    """
+    rows, count = matrix.shape
+    if rows <= count or rows > slots or not (np.diff(matrix.indptr) == 1).all():
+        return []
+    columns, positions = np.unique(matrix.indices, return_index=True)
+    if columns.size < count:
+        return []
+    period = min(slots, ceil_power_of_two(int(positions.max()) + 1))
+    return [Arrangement(at(positions, period, slots), (count, 1, 1), None)]
 
 
 def _same(left: Arrangement, right: Arrangement) -> bool:

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from typing_extensions import assert_never
 
+from hec.compiler.client_steps import Normalize, prepared
 from hec.compiler.errors import CompileError, Problem, fail, warn
 from hec.compiler.evaluate import evaluate, polynomial
 from hec.compiler.target import Target
@@ -37,7 +38,7 @@ from hec.compiler.tensor_ir import (
 )
 
 MULTIPLICATIONS = 1_000_000_000  # per evaluation of the graph: about a second
-KEPT_VALUES = 16_000_000  # float64 values of all tensors together: 128 MB
+KEPT_VALUES = 48_000_000  # float64 values of all tensors together: 384 MB
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
 FEWEST, MOST = 64, 2048  # samples used, where there are as many
 STRAY = 4.0  # times the upper quartile of samples' largest values: beyond it, a sample is stray
@@ -75,7 +76,10 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Samples by input name, each (samples, elements), or None: then `input_range` holds."""
+    """Samples by input name, each (samples, elements), or None: then `input_range` holds.
+
+    They are what is encrypted: an input's prologue is done.
+    """
 
     samples: dict[str, Array] | None = None
     input_range: tuple[float, float] = (-1.0, 1.0)
@@ -94,6 +98,7 @@ class Calibration:
         Raises `CompileError` if names, shapes, types, or values do not fit.
         """
         if samples is None:
+            _require_bounded(graph, model_name)
             return _without_samples(target, model_name)
         expected = {operation.name: operation.shape for _, operation in inputs(graph)}
         given = _by_name(samples, expected, model_name)
@@ -108,8 +113,10 @@ class Calibration:
         limit = affordable_samples(graph, MULTIPLICATIONS)
         chosen = np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64)
         kept = {
-            name: np.asarray(array[chosen], np.float64).reshape(len(chosen), -1)
-            for name, array in given.items()
+            operation.name: prepared(
+                given[operation.name][chosen], operation.shape, operation.prologue
+            )
+            for _, operation in inputs(graph)
         }
         return Calibration(kept, target.input_range, target.range_margin)
 
@@ -126,7 +133,8 @@ class Calibration:
 def affordable_samples(graph: TensorGraph, multiplications: int) -> int:
     """Return how many samples one evaluation of `graph` can take within the budgets."""
     elements = sum(size(operation) for operation in graph.operations)
-    work = nonzeros(graph) + ELEMENT * elements
+    functions = (x for x in graph.operations if not isinstance(x, Input | Linear | Multiply))
+    work = nonzeros(graph) + elements + ELEMENT * sum(map(size, functions))
     limit = min(multiplications // max(work, 1), KEPT_VALUES // max(elements, 1))
     return min(max(limit, FEWEST), MOST)
 
@@ -152,6 +160,18 @@ def _without_samples(target: Target, model_name: str) -> Calibration:
         "pass --calibration with a few hundred real inputs",
     )
     return Calibration(None, target.input_range, 1.0)
+
+
+def _require_bounded(graph: TensorGraph, model_name: str) -> None:
+    """Raise `CompileError` for an input whose range no interval of the raw input tells."""
+    for _, operation in inputs(graph):
+        last = operation.prologue[-1:]
+        if last and not (isinstance(last[0], Normalize) and last[0].norm in ("l1", "l2")):
+            raise fail(
+                "without calibration data nothing is known of values divided by their largest",
+                f"{model_name}: input '{operation.name}'",
+                "pass --calibration with a few hundred real inputs",
+            )
 
 
 def _by_name(
@@ -224,7 +244,8 @@ def _bounds(
 ) -> tuple[Array, Array]:
     match operation:
         case Input():
-            ends = np.array(input_range) / operation.divisor
+            limits = (-1.0, 1.0) if operation.prologue else input_range  # a norm ends a prologue
+            ends = np.array(limits) / operation.divisor
             count = prod(operation.shape)
             return np.full(count, ends.min()), np.full(count, ends.max())
         case Linear():

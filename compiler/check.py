@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from hec.compiler.agreement import Error, agreement, classes, error, root_mean_square
 from hec.compiler.clear_model import ClearModel
+from hec.compiler.client_steps import prepared
 from hec.compiler.encrypted_check import EncryptedCheck, Progress, run_encrypted
 from hec.compiler.errors import fail
 from hec.compiler.forecast import bootstrap_count
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import PlanOutput
+from hec.compiler.plan_parts import PlanFit, PlanOutput
 
 AnyArray = NDArray[np.generic]
 Array = NDArray[np.float64]
@@ -46,6 +47,18 @@ class BootstrapCheck:
 
 
 @dataclass(frozen=True)
+class ActivationCheck:
+    """Samples that left the intervals of one fitted activation in the simulator."""
+
+    nodes: str
+    function: str
+    interval: tuple[float, float]  # where it was fitted
+    outside: int | None  # samples with an element outside of it; None: not known
+    bounded: tuple[float, float] | None  # where it is bounded, if inexact
+    unbounded: int | None  # samples with an element outside of that
+
+
+@dataclass(frozen=True)
 class Check:
     """How far a plan's predictions are from its network's."""
 
@@ -58,6 +71,7 @@ class Check:
     outputs: tuple[OutputCheck, ...]
     encrypted: EncryptedCheck | None
     bootstraps: BootstrapCheck | None = None  # None: the plan refreshes nothing
+    activations: tuple[ActivationCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -115,7 +129,14 @@ def check(
         ),
         real,
         _bootstraps(plan, noisy.outside, noisy.wrapped),
+        tuple(map(_activation, plan.server.fits, noisy.exceedances)),
     )
+
+
+def _activation(item: PlanFit, found: tuple[int, int] | None) -> ActivationCheck:
+    outside, unbounded = (None, None) if found is None else found
+    fit = item.fit
+    return ActivationCheck(item.label, fit.function, fit.interval, outside, fit.bounded, unbounded)
 
 
 def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None:
@@ -126,7 +147,7 @@ def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None
 def _output(
     output: PlanOutput, values: AnyArray, expected: AnyArray, raw: tuple[Array, Array]
 ) -> OutputCheck:
-    is_class = expected.dtype.kind in "iu"
+    is_class = expected.dtype.kind in "iuU"
     return OutputCheck(
         output.name,
         agreement(values, expected, output),
@@ -147,31 +168,35 @@ def _require(encrypted: int, samples: int) -> None:
 
 def _outside_share(plan: Plan, arrays: Mapping[str, Array]) -> float | None:
     found = [
-        ((arrays[item.name] < item.interval[0]) | (arrays[item.name] > item.interval[1])).any(
-            axis=1
-        )
+        _leaves(prepared(arrays[item.name], item.shape, item.prologue), item.interval)
         for item in plan.client.inputs
         if item.interval is not None
     ]
     return float(np.any(found, axis=0).mean()) if found else None
 
 
+def _leaves(values: Array, interval: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return for each sample whether an element lies outside."""
+    return np.asarray(((values < interval[0]) | (values > interval[1])).any(axis=1))
+
+
 def _accuracy(values: AnyArray, output: PlanOutput, labels: AnyArray | None) -> float | None:
     if labels is None:
         return None
     flat = labels.reshape(-1)
-    if len(flat) != len(values) or flat.dtype.kind not in "iub":
-        raise fail(
-            f"labels of type {labels.dtype} and shape {labels.shape} do not fit "
-            f"{len(values)} samples",
-            "--labels",
-            "give one whole number, the class, for each sample",
-        )
     found = classes(values, output)
     if found is None:
         raise fail(
             "labels need an output that tells a class, and the first output does not",
             f"output '{output.name}' of shape {output.shape}",
             "leave out --labels",
+        )
+    texts = found.dtype.kind == "U"
+    if len(flat) != len(values) or flat.dtype.kind not in ("U" if texts else "iub"):
+        raise fail(
+            f"labels of type {labels.dtype} and shape {labels.shape} do not fit "
+            f"{len(values)} samples",
+            "--labels",
+            f"give one {'text' if texts else 'whole number'}, the class, for each sample",
         )
     return float((found == flat).mean())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
+from hec.compiler.plan_parts import PlanOutput
 
 AnyArray = NDArray[np.generic]
 Array = NDArray[np.float64]
@@ -65,6 +66,7 @@ class ClearModel:
         names = [output.name for output in plan.client.outputs]
         shapes = {item.name: item.shape for item in plan.client.inputs}
         types = {item.name: _DTYPES[item.type] for item in self._session.get_inputs()}
+        outputs = plan.client.outputs
         columns: dict[str, list[AnyArray]] = {name: [] for name in names}
         for number in range(len(next(iter(arrays.values())))):
             feed = {n: arrays[n][number].reshape(shapes[n]).astype(types[n]) for n in shapes}
@@ -72,10 +74,24 @@ class ClearModel:
                 results = self._session.run(names, feed)
             except Exception as error:  # onnxruntime has exceptions of its own
                 raise self._refused("run", error) from None
-            for name, result in zip(names, results, strict=True):
-                columns[name].append(np.asarray(result))
+            for output, result in zip(outputs, results, strict=True):
+                columns[output.name].append(self._array(result, output))
             progress(number + 1)
         return {name: np.stack(column) for name, column in columns.items()}
+
+    def _array(self, result: object, output: PlanOutput) -> AnyArray:
+        """Return a result as an array: texts, numbers, or a row for each map of a ZipMap."""
+        if isinstance(result, list):
+            names = () if output.classes is None else output.classes.names
+            if not all(isinstance(row, dict) and row.keys() == set(names) for row in result):
+                raise fail(
+                    f"the output '{output.name}' has other classes than the plan",
+                    self.name,
+                    "give the network that was compiled with --model",
+                )
+            return np.array([[row[name] for name in names] for row in result])
+        array = np.asarray(result)
+        return array.astype(np.str_) if array.dtype.kind == "O" else array
 
     def _check(self, plan: Plan) -> None:
         """Raise `CompileError` unless the model has the inputs and outputs of the plan."""

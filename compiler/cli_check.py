@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hec.compiler.cli_errors import CHECK_FAILED
-from hec.compiler.cli_terminal import duration, progress, share, show_facts, show_json, size
+from hec.compiler.cli_terminal import (
+    duration,
+    interval,
+    progress,
+    share,
+    show_facts,
+    show_json,
+    show_table,
+    size,
+)
 
 if TYPE_CHECKING:
     from hec.compiler.check import BootstrapCheck, Check, OutputCheck
@@ -43,6 +52,8 @@ def check(
         show_json({**asdict(found), "passed": found.passed})
     else:
         show_facts(_facts(found))
+        if found.activations:
+            show_table("\nFitted activations", _COLUMNS, _activations(found))
     if not found.passed:
         raise typer.Exit(CHECK_FAILED)
 
@@ -92,6 +103,23 @@ def _facts(found: Check) -> list[tuple[str, str]]:
         facts += _encrypted_facts(found.encrypted, found.precision_bits)
     facts.append(("result", "passed" if found.passed else "FAILED"))
     return facts
+
+
+_COLUMNS = ("layer", "function", "fitted on", "samples outside", "bounded on", "outside that")
+
+
+def _activations(found: Check) -> list[tuple[str, ...]]:
+    return [
+        (
+            x.nodes,
+            x.function,
+            interval(x.interval),
+            "-" if x.outside is None else str(x.outside),
+            interval(x.bounded),
+            "-" if x.unbounded is None else str(x.unbounded),
+        )
+        for x in found.activations
+    ]
 
 
 def _bootstrap_facts(found: BootstrapCheck, samples: int) -> list[tuple[str, str]]:

@@ -19,6 +19,10 @@ MaxError = Annotated[
     float | None,
     typer.Option(help="of fitted activations at the outputs, share of their rms [0.1]"),
 ]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(help="instead: share of the calibration samples that keep their top-1 [0.99]"),
+]
 Precision = Annotated[
     float | None,
     typer.Option(help="bits: -log2 of the outputs' absolute error [8 below their range]"),
@@ -28,7 +32,9 @@ Shapes = Annotated[
     typer.Option("--input", help="NAME=SHAPE, fixes dynamic axes; may be repeated"),
 ]
 
-
+MaxPool = Annotated[
+    str | None, typer.Option(help="approximate or average: what stands for MaxPool [refused]")
+]
 MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
 
 
@@ -39,6 +45,7 @@ def compile(
         Path | None, typer.Option(help="samples, .npz by input name or .npy, batch axis first")
     ] = None,
     max_error: MaxError = None,
+    min_agreement: MinAgreement = None,
     degree: Annotated[
         int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")
     ] = None,
@@ -50,6 +57,7 @@ def compile(
         str | None, typer.Option(help="LO,HI of the inputs, without calibration [-1,1]")
     ] = None,
     max_ram: MaxRam = None,
+    maxpool: MaxPool = None,
     client_only: Annotated[
         Path | None, typer.Option(help="write the part without weights, for the data owner, too")
     ] = None,
@@ -66,7 +74,7 @@ def compile(
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
-        calibration is not None, max_ram,
+        calibration is not None, max_ram, maxpool, min_agreement,
     )  # fmt: skip
     for path in (output, client_only):
         if path is not None:

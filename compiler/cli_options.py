@@ -9,7 +9,8 @@ from math import isfinite
 from typing import Final, get_args
 
 from hec.compiler.errors import CompileError, Problem
-from hec.compiler.target import BackendName, SecurityBits, Target
+from hec.compiler.goals import agreement_problems
+from hec.compiler.target import BackendName, MaxPoolChoice, SecurityBits, Target
 
 LARGEST_DEGREE: Final = 31
 _SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(M|G|T|)B?", re.IGNORECASE)
@@ -30,17 +31,23 @@ class CompileOptions:
     input_range: str | None
     has_calibration: bool
     max_ram: str | None = None
+    maxpool: str | None = None
+    min_agreement: float | None = None
 
 
 def target_of(options: CompileOptions) -> Target:
     """Return the `Target`; raise `CompileError` with every option that makes no sense."""
     problems = _number_problems(options)
+    problems += agreement_problems(
+        options.min_agreement, options.max_error, options.degree, options.has_calibration
+    )
     backend, security = _backend(options, problems), _security(options, problems)
     shapes: dict[str, tuple[int, ...]] = {}
     for text in options.inputs:
         _add_shape(text, shapes, problems)
     input_range = _range(options, problems)
     max_ram = _bytes(options.max_ram, problems)
+    maxpool = _maxpool(options, problems)
     if problems:
         raise CompileError(*problems)
     return Target(
@@ -48,10 +55,12 @@ def target_of(options: CompileOptions) -> Target:
         security=security,
         precision=options.precision,
         max_error=options.max_error,
+        min_agreement=options.min_agreement,
         degree=options.degree,
         input_shapes=shapes,
         input_range=input_range,
         max_ram=max_ram,
+        maxpool=maxpool,
     )
 
 
@@ -117,6 +126,18 @@ def _security(options: CompileOptions, problems: list[Problem]) -> SecurityBits:
     place = f"--security {options.security}"
     problems.append(Problem(what, place, "give 128, 192 or 256"))
     return 128
+
+
+def _maxpool(options: CompileOptions, problems: list[Problem]) -> MaxPoolChoice | None:
+    choices: tuple[MaxPoolChoice, ...] = get_args(MaxPoolChoice)
+    for choice in choices:
+        if options.maxpool == choice:
+            return choice
+    if options.maxpool is not None:
+        what = f"'{options.maxpool}' is nothing that could stand for MaxPool"
+        hint = f"give {' or '.join(choices)}"
+        problems.append(Problem(what, f"--maxpool {options.maxpool}", hint))
+    return None
 
 
 def _add_shape(text: str, shapes: dict[str, tuple[int, ...]], problems: list[Problem]) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hec.compiler.cli_terminal import duration, show_facts, show_json, show_table, size
+from hec.compiler.cli_terminal import (
+    duration,
+    interval,
+    share,
+    show_facts,
+    show_json,
+    show_table,
+    size,
+)
 
 if TYPE_CHECKING:
     from hec.compiler.report import ParametersReport, Report, ServerReport, TensorReport
@@ -103,7 +111,10 @@ def _parameter_facts(parameters: ParametersReport) -> list[tuple[str, str]]:
 def _tensor(item: TensorReport) -> str:
     shape = ", ".join(map(str, item.shape))
     text = f"'{item.name}' ({shape}): {item.ciphertexts} ciphertexts, {size(item.bytes)}"
-    return text if item.interval is None else f"{text}, calibrated on {_interval(item.interval)}"
+    if item.classes is not None:
+        more = f" and {len(item.classes) - 10} more" if len(item.classes) > 10 else ""
+        text += f", classes {', '.join(map(str, item.classes[:10]))}{more}"
+    return text if item.interval is None else f"{text}, calibrated on {interval(item.interval)}"
 
 
 def _show_server(server: ServerReport) -> None:
@@ -126,10 +137,10 @@ def _show_server(server: ServerReport) -> None:
     ]
     show_table("\nLayers", columns, rows)
     if server.activations:
-        fitted = (
-            "layer", "function", "degree", "fitted on", "observed", "rms error", "tail", "margin",
-        )  # fmt: skip
+        fitted = ("layer", "function", "degree", "rms error", "sensitivity", "error at outputs")
         show_table("Fitted activations", fitted, _activations(server))
+        ranges = ("layer", "fitted on", "observed", "bounded on", "tail", "margin")
+        show_table("Their ranges", ranges, _ranges(server))
 
 
 def _activations(server: ServerReport) -> Sequence[Sequence[str]]:
@@ -138,15 +149,23 @@ def _activations(server: ServerReport) -> Sequence[Sequence[str]]:
             x.nodes,
             x.function,
             str(x.degree),
-            _interval(x.interval),
-            _interval(x.observed),
             f"{x.rms_error:.3g}",
-            _probability(x.tail_probability),
-            _factor(x.wrap_margin),
+            "-" if x.sensitivity is None else f"{x.sensitivity:.3g}",
+            share(x.error_at_outputs),
         )
         for x in server.activations
     ]
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.4g}, {ends[1]:.4g}]"
+def _ranges(server: ServerReport) -> Sequence[Sequence[str]]:
+    return [
+        (
+            x.nodes,
+            interval(x.interval),
+            interval(x.observed),
+            interval(x.bounded),
+            _probability(x.tail_probability),
+            _factor(x.wrap_margin),
+        )
+        for x in server.activations
+    ]

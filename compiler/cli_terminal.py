@@ -85,3 +85,8 @@ def duration(seconds: float) -> str:
 def share(value: float | None) -> str:
     """Return a share as percent."""
     return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """Return an interval with four digits, or a dash."""
+    return "-" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"

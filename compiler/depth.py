@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, log2
+
 import networkx as nx
 from typing_extensions import assert_never
 
@@ -18,6 +20,8 @@ from hec.compiler.tensor_ir import (
     operands,
 )
 from hec.compiler.typing_rules import polynomial_depth
+
+FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 
 
 def levels(operation: TensorOperation) -> int:
@@ -44,6 +48,44 @@ def deepest_path(graph: TensorGraph) -> list[int]:
         for operand in operands(operation):
             flow.add_edge(operand, position, levels=levels(operation))
     return [int(position) for position in nx.dag_longest_path(flow, weight="levels")]
+
+
+def activation_levels(graph: TensorGraph) -> int:
+    """Return the levels of a fitted polynomial in place of an activation: degree 3, or 7 of many.
+
+    The lowest degrees that error targets were seen to allow.
+    """
+    _, activations = _deepest(graph, polynomial_depth(3))
+    return polynomial_depth(3 if activations <= FEW else 7)
+
+
+def fewest_levels(graph: TensorGraph) -> int:
+    """Return the levels that a leveled program takes at least.
+
+    Activations count for `activation_levels`, polynomials for what their degree demands.
+    """
+    return _deepest(graph, activation_levels(graph))[0]
+
+
+def _deepest(graph: TensorGraph, activation: int) -> tuple[int, int]:
+    """Return the most levels on a path, and the activations on it, which take so many each."""
+    deepest: list[tuple[int, int]] = []
+    for operation in graph.operations:
+        before = max((deepest[i] for i in operands(operation)), default=(0, 0))
+        is_fitted = isinstance(operation, Activation)
+        own = activation if is_fitted else _least_levels(operation)
+        deepest.append((before[0] + own, before[1] + is_fitted))
+    return max(deepest, default=(0, 0))
+
+
+def _least_levels(operation: TensorOperation) -> int:
+    """Return `levels`, but of a polynomial no more than the powers that its degree demands.
+
+    A completed square takes one level.
+    """
+    if isinstance(operation, Polynomial):
+        return ceil(log2(max(len(operation.coefficients) - 1, 2)))
+    return levels(operation)
 
 
 def depth_by_layer(graph: TensorGraph) -> dict[str, int]:

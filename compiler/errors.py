@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Final
+
+LONGEST_PART: Final = 2000  # characters: names in a model may have megabytes
+MOST_TOLD: Final = 100  # problems in one message; a model may have a hundred thousand
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, without what could steer a terminal, and not too long.
+
+    Names come from files of others: one with a line break could forge a place or a help.
+    """
+    if len(text) > LONGEST_PART:
+        text = f"{text[: LONGEST_PART - 500]} … {text[-400:]}"
+    broken = "".join(" " if c in "\r\n\t" else c for c in text)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in broken)
 
 
 @dataclass(frozen=True)
@@ -15,11 +30,11 @@ class Problem:
     help: str = ""
 
     def __str__(self) -> str:
-        lines = [self.message]
+        lines = [one_line(self.message)]
         if self.place:
-            lines.append(f"  --> {self.place}")
+            lines.append(f"  --> {one_line(self.place)}")
         if self.help:
-            lines.append(f"  help: {self.help}")
+            lines.append(f"  help: {one_line(self.help)}")
         return "\n".join(lines)
 
 
@@ -28,7 +43,10 @@ class CompileError(Exception):
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems
-        super().__init__("\n".join(str(problem) for problem in problems))
+        told = [str(problem) for problem in problems[:MOST_TOLD]]
+        if len(problems) > MOST_TOLD:
+            told.append(f"and {len(problems) - MOST_TOLD:,} more problems")
+        super().__init__("\n".join(told))
 
 
 def fail(message: str, place: str = "", help: str = "") -> CompileError:

@@ -25,7 +25,7 @@ from hec.compiler.tensor_ir import (
 def evaluate(graph: TensorGraph, samples: Mapping[str, NDArray[np.floating]]) -> list[Array]:
     """Return the value of every operation as a (samples, elements) array.
 
-    `samples` maps each input's name to a (samples, elements) array.
+    `samples` maps each input's name to a (samples, elements) array, the input's prologue done.
     """
     values: list[Array] = []
     for operation in graph.operations:

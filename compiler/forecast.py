@@ -146,10 +146,8 @@ def forecast(
         deviations.append(errors.deviation(instruction))
     if measured:
         deviations = [hypot(*both) for both in zip(deviations, measured, strict=True)]
-    worst = max(
-        (deviations[i.operand] * i.factor for i in program.instructions if isinstance(i, Output)),
-        default=0.0,
-    )
+    outputs = [i for i in program.instructions if isinstance(i, Output)]
+    worst = max((deviations[i.operand] * abs(i.factor) for i in outputs), default=0.0)
     spare = headroom(program.parameters, types)
     return Forecast(tuple(seconds), tuple(deviations), CONFIDENCE * worst, spare)
 

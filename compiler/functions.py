@@ -49,6 +49,10 @@ def _gelu_tanh(x: Array) -> Array:
     return x * _sigmoid(np.sqrt(8 / np.pi) * (x + TANH_GELU_CUBE * x**3))
 
 
+def _shrink(x: Array, bias: float, threshold: float) -> Array:
+    return np.where(x > threshold, x - bias, np.where(x < -threshold, x + bias, 0.0))
+
+
 _VALUES: dict[str, Callable[..., Array]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "leaky_relu": lambda x, slope: np.where(x < 0, slope * x, x),
@@ -69,6 +73,24 @@ _VALUES: dict[str, Callable[..., Array]] = {
     "softsign": lambda x: x / (1.0 + np.abs(x)),
     "erf": special.erf,
     "exp": np.exp,
+    "abs": np.abs,
+    "sign": np.sign,
+    "shrink": _shrink,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "power": np.power,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
 }
 
 
@@ -110,29 +132,53 @@ Step: TypeAlias = Sum | Product | Power | Applied
 
 
 @dataclass(frozen=True)
+class Extension:
+    """Straight lines in place of a function below `low` and above `high`."""
+
+    low: float
+    high: float
+    slopes: tuple[float, float]  # of the two lines
+
+
+@dataclass(frozen=True)
 class Function:
     """A function of one real variable, applied to every element of a tensor.
 
     With `steps` it is their composition, and the name only a name: values[0] is the variable, each
-    step adds a value, the last is the result.
+    step adds a value, the last is the result. With `extension` it is defined everywhere.
     """
 
     name: str
     parameters: tuple[float, ...] = ()
     steps: tuple[Step, ...] = ()
+    extension: Extension | None = None
 
     def __call__(self, x: Array) -> Array:
-        """Return the exact values at `x`, any shape."""
+        """Return the values at `x`, any shape: NaN or infinite where there are none."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if self.extension is None:
+                return self._inside(x)
+            low, high = self.extension.low, self.extension.high
+            below, above = self.extension.slopes
+            inside = self._inside(np.clip(x, low, high))
+            return inside + below * np.minimum(x - low, 0) + above * np.maximum(x - high, 0)
+
+    def _inside(self, x: Array) -> Array:
         if not self.steps:
             return np.asarray(_VALUES[self.name](x, *self.parameters), np.float64)
-        values = [x]
-        for step in self.steps:
-            values.append(_step(step, values))
-        return values[-1]
+        return step_values(self.steps, x)[-1]
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{p:g}" for p in self.parameters)
         return f"{self.name}({arguments})" if arguments else self.name
+
+
+def step_values(steps: Sequence[Step], x: Array) -> list[Array]:
+    """Return the variable and the result of each step, at `x`."""
+    values = [x]
+    for step in steps:
+        values.append(_step(step, values))
+    return values
 
 
 def _step(step: Step, values: Sequence[Array]) -> Array:
@@ -158,7 +204,7 @@ _polyval = np.polynomial.polynomial.polyval
 KNOWN = (
     *(Function(name) for name in ("silu", "gelu", "gelu_tanh", "hard_swish", "mish", "softplus")),
     Function("silu", (1.702,)),
-    *(Function(name) for name in ("relu", "tanh", "sigmoid", "softsign")),
+    *(Function(name) for name in ("relu", "tanh", "sigmoid", "softsign", "abs")),
     Function("clip", (0.0, 6.0)),
 )
 
@@ -174,3 +220,8 @@ def composed(steps: tuple[Step, ...]) -> Function:
             if np.allclose(values, known(x), rtol=0, atol=1e-6):  # constants are float32's
                 return Function(known.name, known.parameters, steps)
     return function
+
+
+def is_known(function: Function) -> bool:
+    """Return whether `function` has a name of `KNOWN`, with its parameters."""
+    return any((f.name, f.parameters) == (function.name, function.parameters) for f in KNOWN)

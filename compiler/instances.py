@@ -6,7 +6,7 @@ The libraries' own searches for primes are handed in, so that compiling imports 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final, Protocol
 
@@ -15,6 +15,8 @@ from hec.compiler.errors import InvalidProgram
 
 LARGEST_PRIME_BITS: Final = 60  # SEAL's limit, and OpenFHE's for the first prime
 SPECIAL_BITS: Final = 60  # OpenFHE's only size of a special prime
+OUTWEIGH_BITS: Final = 5  # by which special primes must be larger than a digit, in its estimate
+UNUSED_BITS: Final = 1  # OpenFHE wants a modulus below the standard's limit, not at it
 
 # ring degree, bits of each prime, the special one last -> primes
 SealPrimes = Callable[[int, Sequence[int]], Sequence[int]]
@@ -93,7 +95,11 @@ def seal_bits(modulus: Modulus, limit: int) -> list[int]:
 
 @dataclass(frozen=True)
 class OpenfheInstances:
-    """OpenFHE: neighbouring primes share a digit, special primes of 60 bits outweigh a digit."""
+    """OpenFHE: neighbouring primes share a digit, special primes of 60 bits outweigh a digit.
+
+    What counts is the size that OpenFHE estimates before it makes primes: measured, for 1 to 24
+    digits; tests try what is made here on the library.
+    """
 
     primes: OpenfhePrimes
     backend: str = "openfhe"
@@ -110,10 +116,12 @@ class OpenfheInstances:
         digits = self._digits(modulus, limit)
         if digits is None:
             raise InvalidProgram(f"a modulus of {modulus.bits} bits leaves no special prime")
-        bits = [modulus.first, *[modulus.scaling] * modulus.levels]
-        rest = limit - modulus.bits - SPECIAL_BITS * _special_primes(modulus, digits)
-        for grown in range(min(LARGEST_PRIME_BITS, modulus.first + rest), modulus.first - 1, -1):
-            primes, special = self.primes(ring_degree, [grown, *bits[1:]], digits)
+        scaling = [modulus.scaling] * modulus.levels
+        for first in range(LARGEST_PRIME_BITS, modulus.first - 1, -1):
+            grown = replace(modulus, first=first)
+            if _estimate(grown, digits) > limit - UNUSED_BITS:
+                continue
+            primes, special = self.primes(ring_degree, [first, *scaling], digits)
             found = EncryptionParameters(
                 ring_degree, tuple(primes), tuple(special), security, digits
             )
@@ -126,13 +134,13 @@ class OpenfheInstances:
         count = modulus.levels + 1
         for digits in range(1, count + 1):
             whole = ceil(count / ceil(count / digits)) == digits
-            if whole and modulus.bits + SPECIAL_BITS * _special_primes(modulus, digits) <= limit:
+            if whole and _estimate(modulus, digits) <= limit - UNUSED_BITS:
                 return digits
         return None
 
 
-def _special_primes(modulus: Modulus, digits: int) -> int:
-    """Return how many special primes outweigh the largest digit, rounding up."""
+def _estimate(modulus: Modulus, digits: int) -> int:
+    """Return the bits of the modulus with as many special primes as outweigh the largest digit."""
     width = ceil((modulus.levels + 1) / digits)
     largest = max(modulus.first, modulus.scaling) + (width - 1) * modulus.scaling
-    return ceil((largest + 1) / SPECIAL_BITS)
+    return modulus.bits + SPECIAL_BITS * ceil((largest + OUTWEIGH_BITS) / SPECIAL_BITS)

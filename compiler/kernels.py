@@ -18,6 +18,7 @@ from hec.compiler.backend import Accumulates, Backend, Ciphertext, Hoists, Pairs
 from hec.compiler.ckks_ir import LIMB_BYTES, LinearTransform, Polynomial
 from hec.compiler.pairing import NONE, products
 from hec.compiler.schedule import Split, steps
+from hec.compiler.series_tree import known_polynomials, split
 
 Array = NDArray[np.float64]
 
@@ -190,45 +191,87 @@ class ConstantCache(Generic[Plaintext]):
 
 @dataclass
 class _Series(Generic[Ciphertext, Plaintext]):
-    """Evaluation of one Chebyshev series; powers[j] is T of degree 2**j."""
+    """Evaluation of one Chebyshev series of x; polynomials T_n are made once they are needed."""
 
     backend: Backend[Ciphertext, Plaintext]
     primes: tuple[int, ...]
-    powers: list[Ciphertext]
+    x: Ciphertext
+    known: frozenset[int]  # n of the T_n that may be made
     constants: ConstantCache[Plaintext]
+    made: dict[int, Ciphertext] = field(default_factory=dict)
 
     def at(self, coefficients: Array, level: int, scale: float) -> Ciphertext:
         """Return the series at exactly this level and scale.
 
-        A series of degree 2n - 1 is quotient * T_n + remainder, both of degree n - 1. The target
-        scale is pushed down the tree, so that every addition meets equal scales.
+        Terms are summed up one level above, before the rescaling that they share. The target scale
+        is pushed down the tree: each quotient gets the one at which its product with T_n, and each
+        scaled T_n, has the scale of the sum.
         """
-        backend, degree = self.backend, len(coefficients) - 1
-        if degree <= 1:
-            return self._line(coefficients, level, scale)
-        half = (degree).bit_length() - 1
-        power = backend.mod_switch(self.powers[half], level + 1)
-        quotient, remainder = _divide(coefficients, 1 << half)
-        above = scale * self.primes[level + 1] / backend.scale(power)
-        product = backend.multiply(power, self.at(quotient, level + 1, above))
-        return backend.add(backend.rescale(product), self.at(remainder, level, scale))
+        backend, full = self.backend, scale * self.primes[level + 1]
+        depth = backend.level(self.x) - level
+        parts, constant = _parts(coefficients, depth, self.known)
+        total = _sum((self._term(n, part, level, full) for n, part in parts), backend)
+        plain = self._encode(constant, level, scale)
+        return backend.add_plain(backend.rescale(total), plain)
 
-    def _line(self, coefficients: Array, level: int, scale: float) -> Ciphertext:
-        backend, x = self.backend, self.powers[0]
-        slope, constant = coefficients[1], coefficients[0]
-        x = backend.mod_switch(x, level + 1)
-        full = scale * self.primes[level + 1]
-        plain_scale = full / backend.scale(x)
-        plain = self._encode(slope, level + 1, plain_scale)
-        product = backend.rescale(backend.multiply_plain(x, plain))
-        return backend.add_plain(product, self._encode(constant, level, scale))
+    def _term(self, n: int, part: Array, level: int, full: float) -> Ciphertext:
+        """Return part * T_n, not rescaled, for an operand at `level` + 1; of the scale `full`."""
+        backend = self.backend
+        power = backend.mod_switch(self.polynomial(n), level + 1)
+        scale = full / backend.scale(power)
+        if len(part) == 1:
+            return backend.multiply_plain(power, self._encode(part[0], level + 1, scale))
+        return backend.multiply(power, self.at(part, level + 1, scale))
+
+    def polynomial(self, n: int) -> Ciphertext:
+        """Return T_n = 2 T_a T_b - T_(a - b), for a + b = n and a - b = 0 or 1."""
+        if n == 1:
+            return self.x
+        if n not in self.made:
+            half = self.polynomial(n - n // 2)
+            self.made[n] = self._doubled(half) if n % 2 == 0 else self._odd(half, n // 2)
+        return self.made[n]
+
+    def _doubled(self, half: Ciphertext) -> Ciphertext:
+        backend = self.backend
+        square = backend.rescale(backend.multiply(half, half))
+        minus_one = self._encode(np.asarray(-1.0), backend.level(square), backend.scale(square))
+        return backend.add_plain(backend.add(square, square), minus_one)
+
+    def _odd(self, larger: Ciphertext, smaller: int) -> Ciphertext:
+        """Return 2 T_a T_b - T_1; all is one sum before the rescaling."""
+        backend, level = self.backend, self.backend.level(larger)
+        other = backend.mod_switch(self.polynomial(smaller), level)
+        product = backend.multiply(larger, other)
+        x = backend.mod_switch(self.x, level)
+        minus = self._encode(np.asarray(-1.0), level, backend.scale(product) / backend.scale(x))
+        twice = backend.add(product, product)
+        return backend.rescale(backend.add(twice, backend.multiply_plain(x, minus)))
 
     def _encode(self, values: Array, level: int, scale: float) -> Plaintext:
         return self.constants.next(lambda: self.backend.encode(np.asarray(values), level, scale))
 
 
+def _parts(
+    coefficients: Array, depth: int, known: frozenset[int]
+) -> tuple[list[tuple[int, Array]], Array]:
+    """Return (n, part) that add up to the series as part * T_n, one at least, and the constant.
+
+    A part of one coefficient is a number for each slot; zeros at its end are left out.
+    """
+    parts, rest = list[tuple[int, Array]](), coefficients
+    while len(rest) > 1:
+        degree = len(rest) - 1
+        n = split(degree, depth, known)
+        part, rest = (rest[n:], rest[:n]) if n == degree else _divide(rest, n)
+        used = np.flatnonzero(part.reshape(len(part), -1).any(axis=1))
+        if used.size:
+            parts.append((n, part[: used[-1] + 1]))
+    return parts or [(1, np.zeros_like(coefficients[:1]))], rest[0]
+
+
 def _divide(coefficients: Array, n: int) -> tuple[Array, Array]:
-    """Split a Chebyshev series of degree < 2n into quotient * T_n + remainder.
+    """Split a Chebyshev series of degree at most 2n into quotient * T_n + remainder.
 
     Uses T_(n+i) = 2 T_n T_i - T_(n-i).
     """
@@ -237,8 +280,6 @@ def _divide(coefficients: Array, n: int) -> tuple[Array, Array]:
     remainder = coefficients[:n].copy()
     for i in range(1, len(high)):
         remainder[n - i] = remainder[n - i] - high[i]
-    if len(quotient) == 1:
-        quotient = np.concatenate([quotient, np.zeros_like(quotient)])
     return quotient, remainder
 
 
@@ -258,22 +299,9 @@ def apply_polynomial(
     if coefficients.ndim > 1:
         coefficients = coefficients[:, block]
     constants.position = 0
-    depth = (len(coefficients) - 1).bit_length()
-    powers = [x]
-    for _ in range(depth - 1):
-        powers.append(_doubled(powers[-1], backend, constants))
-    series = _Series(backend, primes, powers, constants)
-    return series.at(coefficients, backend.level(x) - depth, instruction.scale)
-
-
-def _doubled(
-    x: Ciphertext, backend: Backend[Ciphertext, Plaintext], constants: ConstantCache[Plaintext]
-) -> Ciphertext:
-    """Return T_2n = 2 T_n^2 - 1."""
-    square = backend.rescale(backend.multiply(x, x))
-    level, scale = backend.level(square), backend.scale(square)
-    minus_one = constants.next(lambda: backend.encode(np.asarray(-1.0), level, scale))
-    return backend.add_plain(backend.add(square, square), minus_one)
+    degree = len(coefficients) - 1
+    series = _Series(backend, primes, x, known_polynomials(degree), constants)
+    return series.at(coefficients, backend.level(x) - degree.bit_length(), instruction.scale)
 
 
 def _sum(terms: Iterable[Ciphertext], backend: Backend[Ciphertext, Plaintext]) -> Ciphertext:

@@ -96,7 +96,9 @@ class _Writer:
     def __post_init__(self) -> None:
         how, self.entry_level = self.parameters.bootstrapping, self.parameters.top_level
         if how is not None:
-            self.entry_level = result_level(self.parameters, how, _longest_series(self.graph)) - 1
+            self.entry_level = (
+                result_level(self.parameters, how, tensor_ir.longest_series(self.graph.graph)) - 1
+            )
         self.modulus_bits = list(accumulate(log2(prime) for prime in self.parameters.primes))
 
     def emit(self, instruction: Instruction, level: int, scale: float) -> _Value:
@@ -242,12 +244,6 @@ class _Writer:
                 break
             x = self.emit(ckks_ir.Rescale(x.position), x.level - 1, scale)
         return x
-
-
-def _longest_series(graph: LaidOutGraph) -> int:
-    """Return the degree of the longest Fourier series: its result is the lowest."""
-    series = (x for x in graph.graph.operations if isinstance(x, tensor_ir.Bootstrap))
-    return max((x.coefficients.shape[1] - 1 for x in series), default=0)
 
 
 def label(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -70,21 +71,32 @@ def _hard_sigmoid(node: Node) -> Function:
     return Function("hard_sigmoid", (node.real("alpha", 0.2), node.real("beta", 0.5)))
 
 
+def _plain(function: Function, node: Node) -> Function:
+    return function
+
+
+def _shrink(node: Node) -> Function:
+    threshold = node.real("lambd", 0.5)
+    if threshold < 0:
+        raise NodeError(f"Shrink with lambd {threshold:g} is not supported", "use 0 or more")
+    return Function("shrink", (node.real("bias", 0.0), threshold))
+
+
+_PLAIN = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Cos Cosh Erf Exp Log Mish Reciprocal Relu Sign Sin Sinh "
+    "Softplus Softsign Sqrt Tan Tanh"
+)  # without attributes
+
 FUNCTIONS: Final[dict[str, Callable[[Node], Function]]] = {
     "Celu": _celu,
     "Elu": _elu,
-    "Erf": lambda node: Function("erf"),
-    "Exp": lambda node: Function("exp"),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda node: Function("hard_swish"),
     "LeakyRelu": lambda node: Function("leaky_relu", (node.real("alpha", 0.01),)),
-    "Mish": lambda node: Function("mish"),
-    "Relu": lambda node: Function("relu"),
     "Selu": _selu,
-    "Softplus": lambda node: Function("softplus"),
-    "Softsign": lambda node: Function("softsign"),
+    "Shrink": _shrink,
     "Swish": _swish,
-    "Tanh": lambda node: Function("tanh"),
+    **{name: partial(_plain, Function(name.lower())) for name in _PLAIN.split()},
     "ThresholdedRelu": lambda node: Function("thresholded_relu", (node.real("alpha", 1.0),)),
 }

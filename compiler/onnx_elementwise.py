@@ -18,13 +18,14 @@ from hec.compiler.onnx_values import (
     Term,
     Unknown,
     Value,
+    check_nonzeros,
     check_shape,
 )
 from hec.compiler.tensor_ir import Activation, Array, Multiply, Origin, Polynomial, Shape
 
 _LARGEST_FLOAT32 = 3.4028234e38  # Clip's bounds before opset 11 when the exporter gave none
 _MAX_POWER = 8
-_DIVISION_HELP = "multiply by a constant, or divide on the client after decryption"
+_NAMED_POWERS = {0.5: "sqrt", -1.0: "reciprocal"}
 
 
 def convert_sum(builder: GraphBuilder, node: Node) -> list[Value]:
@@ -49,6 +50,7 @@ def convert_neg(builder: GraphBuilder, node: Node) -> list[Value]:
 
 def _combine(builder: GraphBuilder, node: Node, factors: Sequence[float]) -> Encrypted:
     shape = _broadcast_shape(node)
+    check_nonzeros(len(factors) * prod(shape))
     bias: Array = np.zeros(shape)
     terms: list[Term] = []
     for index, factor in enumerate(factors):
@@ -78,21 +80,30 @@ def convert_mul(builder: GraphBuilder, node: Node) -> list[Value]:
     shape = _broadcast_shape(node)
     left, right = node.required(0), node.required(1)
     if isinstance(left, Encrypted) and isinstance(right, Encrypted):
-        factors = [_broadcast_to(builder, x, shape, node.origin) for x in (left, right)]
-        product = Multiply(factors[0].position, factors[1].position, shape, node.origin)
-        return [builder.add(product)]
+        return [_product(builder, node, (left, right), shape)]
     if isinstance(left, Encrypted):
         return [_scale(builder, node, left, node.weights(1), shape)]
     return [_scale(builder, node, node.encrypted(1), node.weights(0), shape)]
 
 
 def convert_div(builder: GraphBuilder, node: Node) -> list[Value]:
-    """Turn a division by a constant into a scaling."""
-    if isinstance(node.required(1), Encrypted):
-        raise NodeError("Div by an encrypted tensor is not supported", _DIVISION_HELP)
+    """Turn a division by a constant into a scaling, any other into a product with 1/y."""
+    shape, x, y = _broadcast_shape(node), node.required(0), node.required(1)
+    if isinstance(y, Encrypted):
+        inverted = apply(builder, node, y, Function("reciprocal"))
+        if isinstance(x, Encrypted):
+            return [_product(builder, node, (x, inverted), shape)]
+        return [_scale(builder, node, inverted, node.weights(0), shape)]
     with np.errstate(divide="ignore"):  # the builder reports what is not finite
         inverse = 1.0 / node.weights(1)
-    return [_scale(builder, node, node.encrypted(0), inverse, _broadcast_shape(node))]
+    return [_scale(builder, node, node.encrypted(0), inverse, shape)]
+
+
+def _product(
+    builder: GraphBuilder, node: Node, factors: tuple[Encrypted, Encrypted], shape: Shape
+) -> Encrypted:
+    left, right = (_broadcast_to(builder, x, shape, node.origin) for x in factors)
+    return builder.add(Multiply(left.position, right.position, shape, node.origin))
 
 
 def _scale(
@@ -107,23 +118,45 @@ def _broadcast_to(builder: GraphBuilder, x: Encrypted, shape: Shape, origin: Ori
 
 
 def convert_pow(builder: GraphBuilder, node: Node) -> list[Value]:
-    """Turn a power with one small whole exponent into a polynomial."""
-    x = node.encrypted(0)
+    """Turn a power with a small whole exponent into a polynomial, any other into a function."""
     shape = _broadcast_shape(node)
+    base = node.required(0)
+    if not isinstance(base, Encrypted):
+        if isinstance(base, np.ndarray) and base.dtype.kind in "iu":
+            raise NodeError(
+                "Pow of whole numbers gives whole numbers, which cannot be encrypted",
+                "make the base a constant of real numbers",
+            )
+        return [_exponential(builder, node, node.weights(0), shape)]
     exponents = np.unique(node.weights(1))
-    exponent = float(exponents[0])
-    if len(exponents) > 1 or exponent not in range(_MAX_POWER + 1):
+    if len(exponents) > 1:
         listed = ", ".join(f"{e:g}" for e in exponents[:4])
         raise NodeError(
-            f"Pow with the exponent {listed} is not supported",
-            f"use one whole exponent from 0 to {_MAX_POWER}",
+            f"Pow with several exponents, {listed}, is not supported",
+            "split the tensor, and use one exponent for each part",
         )
-    x = _broadcast_to(builder, x, shape, node.origin)
+    exponent = float(exponents[0])
+    x = _broadcast_to(builder, node.encrypted(0), shape, node.origin)
     if exponent == 1:
         return [x]
+    if exponent not in range(_MAX_POWER + 1):
+        named = _NAMED_POWERS.get(exponent)
+        function = Function(named) if named else Function("power", (exponent,))
+        return [apply(builder, node, x, function)]
     coefficients = np.zeros(int(exponent) + 1)
     coefficients[-1] = 1.0
     return [builder.add(Polynomial(x.position, coefficients, "power", shape, node.origin))]
+
+
+def _exponential(builder: GraphBuilder, node: Node, bases: Array, shape: Shape) -> Encrypted:
+    """Return bases^x as exp(log(bases) x)."""
+    if (bases <= 0).any():
+        raise NodeError(
+            f"Pow of the base {bases.min():g} with an encrypted exponent is not supported",
+            "use bases above 0",
+        )
+    scaled = _scale(builder, node, node.encrypted(1), np.log(bases), shape)
+    return apply(builder, node, scaled, Function("exp"))
 
 
 def apply(builder: GraphBuilder, node: Node, x: Encrypted, function: Function) -> Encrypted:

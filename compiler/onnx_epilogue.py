@@ -6,42 +6,69 @@ client holds the result in the clear. So these are allowed where only graph outp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 
+from hec.compiler.client_steps import Classes, Label
 from hec.compiler.functions import Function
+from hec.compiler.onnx_client import REARRANGING
 from hec.compiler.onnx_movement import RESHAPES, check_axis
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, NodeError, Value, check_shape
-from hec.compiler.tensor_ir import Activation, EpilogueStep
+from hec.compiler.tensor_ir import Activation, ClientStep, EpilogueStep
 
-ONLY_FINAL = frozenset({"ArgMax", "LogSoftmax", "Softmax"})
-_ALLOWED_AFTER = RESHAPES | ONLY_FINAL | {"Cast", "Dropout", "Identity", "Sigmoid"}
+ONLY_FINAL = frozenset({"ArgMax"})
+_MOVES = RESHAPES | REARRANGING | {"Cast", "Dropout", "Identity"}
+_ALLOWED_AFTER = _MOVES | ONLY_FINAL | {"LogSoftmax", "Normalizer", "Sigmoid", "Softmax", "ZipMap"}
 _SHAPES = frozenset({"Shape", "Size"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+_INTEGERS = frozenset({"bool", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))})
 
 
-def final_values(nodes: Iterable[NodeProto]) -> Mapping[str, bool]:
+def final_values(nodes: Sequence[NodeProto], inputs: Iterable[str]) -> Mapping[str, bool]:
     """Return for each value that is read whether it reaches only outputs that a client can finish.
 
     Values that no node reads are missing: they do too.
     """
     final: dict[str, bool] = {}
-    for node in reversed(list(nodes)):
+    for node, read in reversed(_read_by(nodes, inputs)):
         if node.op_type in _SHAPES:
             continue
-        passes = node.op_type in _ALLOWED_AFTER and all(final.get(o, True) for o in node.output)
-        for index, name in enumerate(node.input):
-            final[name] = final.get(name, True) and passes and index == 0
+        passes = bool(read) and all(final.get(output, True) for output in node.output)
+        for name in node.input:
+            final[name] = final.get(name, True) and passes and name in read
     return final
 
 
+def _read_by(
+    nodes: Sequence[NodeProto], inputs: Iterable[str]
+) -> list[tuple[NodeProto, frozenset[str]]]:
+    """Return for each node the values it reads, were they the client's; none: it is the server's.
+
+    Concat may put together what one value gave by steps that only move and scale.
+    """
+    sources = {name: name for name in inputs}
+    found = []
+    for node in nodes:
+        data = [name for name in node.input if name in sources]
+        common = {sources[name] for name in data}
+        one = len(data) == 1 and (node.op_type != "Div" or node.input[0] in data)
+        allowed = one and node.op_type in _ALLOWED_AFTER
+        allowed |= node.op_type == "Concat" and len(common) == 1
+        found.append((node, frozenset(data) if allowed else frozenset()))
+        moves = allowed and node.op_type in _MOVES
+        if data and node.op_type not in _SHAPES:
+            sources.update({name: common.copy().pop() if moves else name for name in node.output})
+    return found
+
+
 def convert_softmax(builder: GraphBuilder, node: Node) -> list[Value]:
-    """Leave Softmax or LogSoftmax to the client."""
-    x = _final_operand(node)
+    """Leave a last Softmax or LogSoftmax to the client."""
+    x = node.encrypted(0)
     rank = len(x.shape)
     axis = check_axis(node.integer("axis", 1 if node.opset < 13 else -1), rank)
     name = "softmax" if node.operator == "Softmax" else "log_softmax"
@@ -80,9 +107,12 @@ def convert_sigmoid(builder: GraphBuilder, node: Node) -> list[Value]:
 def convert_cast(builder: GraphBuilder, node: Node) -> list[Value]:
     """Ignore Cast between floats; leave any other to the client."""
     x = node.encrypted(0)
-    dtype = helper.tensor_dtype_to_np_dtype(node.integer("to", 1))
-    kind = dtype.name
-    if dtype.kind not in "biuf" and kind not in _FLOATS:
+    to = node.integer("to", TensorProto.FLOAT)
+    labels = [step.classes for step in x.epilogue if isinstance(step, Label)]
+    if labels and (to == TensorProto.STRING or labels[0].texts):
+        return [_cast_labels(x, to)]
+    kind = "string" if to == TensorProto.STRING else helper.tensor_dtype_to_np_dtype(to).name
+    if kind not in _FLOATS | _INTEGERS:  # the client's numpy may know no others
         raise NodeError(f"Cast of an encrypted tensor to {kind} is not supported")
     if kind in _FLOATS and not x.epilogue:
         return [x]
@@ -91,7 +121,23 @@ def convert_cast(builder: GraphBuilder, node: Node) -> list[Value]:
             f"Cast of an encrypted tensor to {kind} inside the network is not supported",
             "encrypted numbers are real; remove the Cast, or move it to the end",
         )
+    kind = "float32" if kind == "bfloat16" else kind  # which numpy does not know
     return [builder.finish(x, x.shape, EpilogueStep("cast", dtype=kind))]
+
+
+def _cast_labels(x: Encrypted, to: int) -> Encrypted:
+    """Return class labels as texts."""
+    if to != TensorProto.STRING:
+        raise NodeError("Cast of texts to numbers is not supported", "keep the labels as texts")
+    return replace(x, epilogue=tuple(_as_texts(step) for step in x.epilogue))
+
+
+def _as_texts(step: ClientStep) -> ClientStep:
+    return (
+        Label(Classes(texts=tuple(map(str, step.classes.names))))
+        if isinstance(step, Label)
+        else step
+    )
 
 
 def convert_identity(builder: GraphBuilder, node: Node) -> list[Value]:

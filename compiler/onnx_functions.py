@@ -5,7 +5,7 @@ Functions that call functions can grow exponentially, so their size is computed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import onnx.inliner
 from onnx import FunctionProto, ModelProto, NodeProto
@@ -40,6 +40,16 @@ def inline_functions(name: str, proto: ModelProto) -> ModelProto:
         raise fail(f"the functions of the model cannot be written out: {error}", name) from error
 
 
+def _with_branches(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Yield the nodes and those of the graphs within them: functions are inlined there, too."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            graphs = [attribute.g] if attribute.HasField("g") else []
+            for graph in [*graphs, *attribute.graphs]:
+                yield from _with_branches(graph.node)
+
+
 def _size(
     nodes: Iterable[NodeProto],
     functions: dict[tuple[str, str], FunctionProto],
@@ -48,7 +58,7 @@ def _size(
 ) -> int:
     """Return how many nodes there are after inlining, or more than the limit if it is too many."""
     total = 0
-    for node in nodes:
+    for node in _with_branches(nodes):
         key = (node.domain, node.op_type)
         if key in functions and key not in sizes:
             if not depth:

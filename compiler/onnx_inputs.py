@@ -19,13 +19,13 @@ from onnx import (
 
 from hec.compiler.errors import CompileError, Problem
 from hec.compiler.onnx_model import EXPORT_AGAIN, LoadedModel
-from hec.compiler.onnx_node import node_name
+from hec.compiler.onnx_node import node_name, read_by
 from hec.compiler.onnx_unsupported import KEEP_SHAPE
-from hec.compiler.onnx_values import MAX_ELEMENTS, TOO_LARGE, Encrypted, Value
+from hec.compiler.onnx_values import MAX_ELEMENTS, MAX_RANK, TOO_LARGE, Encrypted, Value
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Shape
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+REAL_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _INFERENCE_LIMIT = 2**29  # bytes of a model that shape inference may copy
 _SMALL = 4096  # elements; larger constants never hold a shape
 
@@ -42,7 +42,8 @@ def input_shapes(model: LoadedModel, target: Target) -> dict[str, Shape]:
                 Problem(f"the network has no input '{name}'", model.name, f"its inputs: {listed}")
             )
     for info in infos:
-        shape = _input_shape(model.name, info, target.input_shapes.get(info.name))
+        where = f"{model.name}: input '{info.name}'{read_by(model.proto.graph.node, info.name)}"
+        shape = _input_shape(where, info, target.input_shapes.get(info.name))
         if isinstance(shape, Problem):
             problems.append(shape)
         else:
@@ -52,10 +53,9 @@ def input_shapes(model: LoadedModel, target: Target) -> dict[str, Shape]:
     return shapes
 
 
-def _input_shape(model: str, info: ValueInfoProto, given: Shape | None) -> Shape | Problem:
-    where = f"{model}: input '{info.name}'"
+def _input_shape(where: str, info: ValueInfoProto, given: Shape | None) -> Shape | Problem:
     kind = info.type.tensor_type
-    if kind.elem_type not in _FLOATS:
+    if kind.elem_type not in REAL_TYPES:
         return Problem(
             f"the input holds {_element_kind(info)}; only real numbers can be encrypted",
             where,
@@ -77,6 +77,9 @@ def _input_shape(model: str, info: ValueInfoProto, given: Shape | None) -> Shape
             f"give its shape with --input {info.name}=SHAPE, for example "
             f"--input {info.name}={_example(declared)}",
         )
+    if len(shape) > MAX_RANK:
+        message = f"the input has {len(shape)} axes; the limit is {MAX_RANK}"
+        return Problem(message, where, TOO_LARGE)
     if min(shape, default=1) < 1:
         return Problem(f"the input of shape {shape} has no elements", where, EXPORT_AGAIN)
     if prod(shape) > MAX_ELEMENTS:
@@ -174,6 +177,8 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
         value = values.get(node.output[0]) if len(node.output) == 1 else None
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
             continue
+        if _breaks_inference(node):
+            continue
         if isinstance(value, np.ndarray) and value.size <= _SMALL:
             graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
         elif node.op_type in KEEP_SHAPE and node.input and node.output:
@@ -182,6 +187,15 @@ def _simplify(graph: GraphProto, values: Mapping[str, Value]) -> None:
             nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _breaks_inference(node: NodeProto) -> bool:
+    """Return whether onnx 1.23 would read outside its memory, or never end, to infer its shape."""
+    return any(
+        (attribute.name == "batch_dims" and attribute.i < 0)
+        or (attribute.name == "equation" and not attribute.s.isascii())
+        for attribute in node.attribute
+    )
 
 
 def _known_shapes(infos: list[ValueInfoProto]) -> list[tuple[str, Shape]]:

@@ -62,3 +62,20 @@ def repeat_diagonally(block: sp.csr_array, count: int) -> sp.csr_array:
     starts = (block.indptr[None, :-1] + shifts * np.int32(block.nnz)).reshape(-1)
     indptr = np.append(starts, np.int32(block.nnz * count))
     return compressed(np.tile(block.data, count), indices, indptr, columns * count)
+
+
+def kronecker(left: sp.csr_array, right: sp.csr_array) -> sp.csr_array:
+    """Return the matrix that applies `left` along a slower axis and `right` along a faster one."""
+    check_nonzeros(left.nnz * right.nnz)
+    product = sp.csr_array(sp.kron(left, right, format="csr"))
+    product.sum_duplicates()  # which sorts the rows: there are none
+    indices, indptr = (numbers.astype(np.int32) for numbers in (product.indices, product.indptr))
+    return compressed(product.data, indices, indptr, product.shape[1])
+
+
+def along_axis(block: sp.csr_array, shape: Shape, axis: int) -> sp.csr_array:
+    """Return the matrix that applies `block` to every vector along an axis of a tensor."""
+    after = prod(shape[axis + 1 :])
+    check_nonzeros(block.nnz * prod(shape[:axis]) * after)
+    inner = kronecker(block, sp.eye_array(after, format="csr")) if after > 1 else block
+    return repeat_diagonally(inner, prod(shape[:axis]))

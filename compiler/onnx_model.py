@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
-from onnx.external_data_helper import load_external_data_for_tensor
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from hec.compiler.errors import CompileError, Problem, fail
 from hec.compiler.onnx_functions import inline_functions
-from hec.compiler.onnx_node import node_name
-from hec.compiler.onnx_values import MAX_CONSTANT, TOO_LARGE, Constant
+from hec.compiler.onnx_node import node_name, read_by
+from hec.compiler.onnx_stored import (
+    check_size,
+    read_external_data,
+    refuse_external_data,
+)
+from hec.compiler.onnx_values import TOO_LARGE, Constant
+from hec.compiler.onnx_wire import MAX_MESSAGES, has_too_many_messages
 
 OLDEST_OPSET = 7
+STANDARD = frozenset({"", "ai.onnx"})  # names of the domain of the standard operators
 _MAX_FILE_BYTES = 2**31  # protobuf reads no larger message
+_MAX_LISTED = 5  # operators in a message about all of them
 _DIVERGED = "check that training did not diverge, and export again"
 EXPORT_AGAIN = "export the model again, and check it with onnx.checker.check_model"
 
@@ -56,17 +62,22 @@ def load_model(source: str | os.PathLike[str] | bytes | ModelProto) -> LoadedMod
 
 def _read(source: str | os.PathLike[str] | bytes | ModelProto) -> tuple[str, ModelProto]:
     if isinstance(source, ModelProto):
-        name = source.graph.name or "model"
-        _refuse_external_data(name, source)
+        name = _name(source)
+        refuse_external_data(name, source)
         return name, source
     if isinstance(source, bytes):
         proto = _parse(source, "model")
-        _refuse_external_data("model", proto)
-        return str(proto.graph.name or "model"), proto
+        refuse_external_data("model", proto)
+        return _name(proto), proto
     path = Path(source)
     proto = _parse(_file_contents(path), path.name)
-    _read_external_data(path, proto)
+    read_external_data(path, proto)
     return path.name, proto
+
+
+def _name(proto: ModelProto) -> str:
+    name: object = proto.graph.name  # bytes, if it is not UTF-8
+    return name if isinstance(name, str) and name else "model"
 
 
 def _file_contents(path: Path) -> bytes:
@@ -90,6 +101,8 @@ def _file_contents(path: Path) -> bytes:
 def _parse(data: bytes, name: str) -> ModelProto:
     if not data:
         raise fail("the model is empty", name, EXPORT_AGAIN)
+    if has_too_many_messages(data):
+        raise fail(f"the model holds more than {MAX_MESSAGES:,} parts", name, TOO_LARGE)
     try:
         return onnx.load_model_from_string(data)
     except MemoryError:
@@ -122,112 +135,39 @@ def _node_texts(nodes: Iterable[NodeProto]) -> list[object]:
 
 
 def _opset(name: str, proto: ModelProto) -> int:
-    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    newest = onnx.defs.onnx_opset_version()
+    """Return the version of the standard operator set; the newest if no node belongs to it."""
+    versions = [entry.version for entry in proto.opset_import if entry.domain in STANDARD]
+    newest = int(onnx.defs.onnx_opset_version())
+    place = f"{name}{_operators(proto)}"
     if not versions:
-        raise fail("the model does not state its ONNX operator set", name, EXPORT_AGAIN)
+        inner = [node for function in proto.functions for node in function.node]
+        if any(node.domain in STANDARD for node in [*proto.graph.node, *inner]):
+            raise fail("the model does not state its ONNX operator set", place, EXPORT_AGAIN)
+        return newest
     opset = int(versions[0])
     if opset < OLDEST_OPSET:
         raise fail(
             f"the model uses ONNX operator set {opset}; the oldest supported is {OLDEST_OPSET}",
-            name,
+            place,
             "export again with a newer opset_version, or convert with onnx.version_converter",
         )
     if opset > newest:
         raise fail(
             f"the model uses ONNX operator set {opset}; the installed onnx package "
             f"knows none after {newest}",
-            name,
+            place,
             "update the onnx package, or export with an older opset_version",
         )
     return opset
 
 
-def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
-    """Yield every stored tensor, wherever in the model it hides."""
-    yield from _graph_tensors(proto.graph)
-    for function in proto.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from _attribute_tensors(attribute)
-
-
-def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
-    if attribute.HasField("t"):
-        yield attribute.t
-    yield from attribute.tensors
-    for sparse in [attribute.sparse_tensor, *attribute.sparse_tensors]:
-        yield sparse.values
-        yield sparse.indices
-    for graph in [attribute.g, *attribute.graphs]:
-        yield from _graph_tensors(graph)
-
-
-def _is_external(tensor: TensorProto) -> bool:
-    return tensor.data_location == TensorProto.EXTERNAL
-
-
-def _refuse_external_data(name: str, proto: ModelProto) -> None:
-    for tensor in _tensors(proto):
-        if _is_external(tensor):
-            raise fail(
-                f"the weights '{tensor.name}' are in another file",
-                name,
-                "give the path of the .onnx file instead of its contents",
-            )
-
-
-def _read_external_data(path: Path, proto: ModelProto) -> None:
-    for tensor in _tensors(proto):
-        if not _is_external(tensor):
-            continue
-        place = f"{path.name}: tensor '{tensor.name}'"
-        _check_size(place, tensor)
-        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-        _check_location(place, path.parent, location)
-        try:
-            load_external_data_for_tensor(tensor, str(path.parent))
-            tensor.data_location = TensorProto.DEFAULT
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise fail(f"the weights in '{location}' cannot be read: {error}", place) from error
-
-
-def _check_location(place: str, folder: Path, location: str) -> None:
-    """Refuse a file outside the model's folder, also through a symbolic link."""
-    relative = PurePosixPath(location)
-    target = (folder / location).resolve()
-    inside = target.is_relative_to(folder.resolve())
-    if not location or relative.is_absolute() or ".." in relative.parts or not inside:
-        raise fail(
-            f"the weights are stored outside the model's folder: '{location}'",
-            place,
-            "put the file beside the model, and save the model with its relative name",
-        )
-    if not target.is_file():
-        raise fail(
-            f"the file with the weights is missing: '{location}'",
-            place,
-            "copy it beside the model",
-        )
-
-
-def _check_size(place: str, tensor: TensorProto) -> None:
-    shape = tuple(tensor.dims)
-    if min(shape, default=1) < 0 or prod(shape) > MAX_CONSTANT:
-        raise fail(
-            f"the weights of shape {shape} cannot be held: the limit is {MAX_CONSTANT:,} elements",
-            place,
-            TOO_LARGE,
-        )
+def _operators(proto: ModelProto) -> str:
+    """Return ": operators ..." with the first few of the model's operators."""
+    found = list(dict.fromkeys(node.op_type for node in proto.graph.node))
+    if not found:
+        return ""
+    listed = ", ".join(found[:_MAX_LISTED])
+    return f": operator{'s' if len(found) > 1 else ''} {listed}{' …' * (len(found) > _MAX_LISTED)}"
 
 
 def _constants(name: str, graph: GraphProto) -> dict[str, Constant]:
@@ -237,13 +177,14 @@ def _constants(name: str, graph: GraphProto) -> dict[str, Constant]:
     problems: list[Problem] = []
     for tensor in graph.initializer:
         place = f"{name}: tensor '{tensor.name}'"
-        _check_size(place, tensor)
+        check_size(place, tensor)
         try:
             array = np.asarray(numpy_helper.to_array(tensor))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise fail(f"the weights cannot be read: {error}", place, EXPORT_AGAIN) from error
         if array.dtype.kind == "f" and np.isnan(array).any():
-            problems.append(Problem("the weights hold NaN", place, _DIVERGED))
+            where = place + read_by(graph.node, tensor.name)
+            problems.append(Problem("the weights hold NaN", where, _DIVERGED))
         constants[tensor.name] = array
     if problems:
         raise CompileError(*problems)

@@ -23,13 +23,14 @@ from hec.compiler.onnx_values import (
     NodeError,
     Term,
     Value,
+    check_nonzeros,
     check_shape,
 )
 from hec.compiler.tensor_ir import EpilogueStep
 
 _MOVES_FIRST_INPUT = (
-    "DepthToSpace Expand Flatten Gather Reshape Slice SpaceToDepth Split Squeeze "
-    "Tile Transpose Trilu Unsqueeze"
+    "CenterCropPad Compress DepthToSpace Expand Flatten Gather Reshape ReverseSequence Slice "
+    "SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze"
 )
 OPERATORS = frozenset(_MOVES_FIRST_INPUT.split()) | {"Concat", "Where"}
 RESHAPES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
@@ -40,7 +41,7 @@ def convert_movement(builder: GraphBuilder, node: Node) -> list[Value]:
     first = node.inputs[0]
     if isinstance(first, Encrypted) and first.epilogue:
         return [_reshape_afterwards(builder, node, first)]
-    pool = _Pool(node)
+    pool = Pool(node, _data_inputs(node))
     arrays = [pool.numbers(k) for k in range(len(node.inputs))]
     results = run_node(node.proto, node.opset, arrays, MAX_ELEMENTS)
     return [pool.selection(builder, np.asarray(result, np.int64)) for result in results]
@@ -55,7 +56,7 @@ def convert_pad(builder: GraphBuilder, node: Node) -> list[Value]:
         raise NodeError(f"Pad in mode '{mode}' does not exist in ONNX")
     filler = node.real("value", 0.0) if node.input(2) is None else node.weights(2).item()
     check_shape(size + sum(pair) for size, pair in zip(x.shape, pads, strict=True))
-    pool = _Pool(node)
+    pool = Pool(node, (0,))
     cut = tuple(
         slice(max(-begin, 0), size - max(-end, 0))
         for size, (begin, end) in zip(x.shape, pads, strict=True)
@@ -91,14 +92,14 @@ def _data_inputs(node: Node) -> Sequence[int]:
     return (1, 2) if node.operator == "Where" else (0,)
 
 
-class _Pool:
+class Pool:
     """Numbers for the elements of a node's data inputs; 0 is what padding is made of."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, data_inputs: Sequence[int]) -> None:
         self._node = node
         self._starts: dict[int, int] = {}
         total = 1
-        for index in _data_inputs(node):
+        for index in data_inputs:
             value = node.input(index)
             if isinstance(value, Encrypted | np.ndarray):
                 self._starts[index] = total
@@ -121,6 +122,7 @@ class _Pool:
         """Return the tensor with the elements that `numbers` name, `filler` at 0."""
         node = self._node
         shape = check_shape(numbers.shape)
+        check_nonzeros(len(self._starts) * numbers.size)
         bias = np.where(numbers == 0, filler, 0.0)
         terms: list[Term] = []
         for index, start in self._starts.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import onnx
@@ -12,10 +13,28 @@ from onnx import AttributeProto, NodeProto
 from hec.compiler.onnx_values import Constant, Encrypted, NodeError, Value
 from hec.compiler.tensor_ir import Array, Origin
 
+_MAX_READERS = 3  # nodes that a message about a tensor lists
+
 
 def node_name(proto: NodeProto) -> str:
     """Return the node's name, or one made of its operator and output if it has none."""
     return proto.name or f"{proto.op_type}_{next(iter(proto.output), '')}"
+
+
+def read_by(nodes: Iterable[NodeProto], tensor: str) -> str:
+    """Return ", read by node ..." with the first few nodes that read a tensor, "" if none does."""
+    found = [f"'{node_name(node)}' ({node.op_type})" for node in nodes if _reads(node, tensor)]
+    if not found:
+        return ""
+    more = f" and {len(found) - _MAX_READERS} more" if len(found) > _MAX_READERS else ""
+    return f", read by node{'s' * (len(found) > 1)} {', '.join(found[:_MAX_READERS])}{more}"
+
+
+def _reads(node: NodeProto, tensor: str) -> bool:
+    """Return whether the node has the tensor as an input, or a node of its graphs does."""
+    graphs = [graph for a in node.attribute for graph in (a.g, *a.graphs)]
+    inner = (other for graph in graphs for other in graph.node)
+    return tensor in node.input or any(_reads(other, tensor) for other in inner)
 
 
 def check_arity(proto: NodeProto, opset: int) -> None:
@@ -108,9 +127,22 @@ class Node:
         return default if found is None else int(found.i)
 
     def real(self, name: str, default: float) -> float:
-        """Return a floating-point attribute."""
+        """Return a floating-point attribute; it must be finite if its default is."""
         found = self.attribute(name, AttributeProto.FLOAT)
-        return default if found is None else float(found.f)
+        value = default if found is None else float(found.f)
+        if isfinite(default) and not isfinite(value):
+            raise NodeError(
+                f"the attribute '{name}' is {value}",
+                "check that training did not diverge, and export again",
+            )
+        return value
+
+    def reals(self, name: str) -> tuple[float, ...]:
+        """Return a list of floating-point numbers; raise `NodeError` if it is absent."""
+        found = self.attribute(name, AttributeProto.FLOATS)
+        if found is None:
+            raise NodeError(f"{self.operator} lacks the attribute '{name}'")
+        return tuple(found.floats)
 
     def text(self, name: str, default: str) -> str:
         """Return a string attribute."""

@@ -24,12 +24,10 @@ from hec.compiler.onnx_values import (
 from hec.compiler.tensor_ir import Array, Shape
 
 Number = TypeVar("Number", np.integer, np.float64)
-_TWO_ENCRYPTED = "replace attention or bilinear layers, or multiply elementwise with Mul"
 
 
 def convert_matmul(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn MatMul with a constant on either side, of any rank, into one matrix."""
-    require_constant(node)
     x = node.required(0)
     if isinstance(x, Encrypted):
         matrix, shape = _times_constant(element_numbers(x.shape), node.weights(1))
@@ -39,30 +37,23 @@ def convert_matmul(builder: GraphBuilder, node: Node) -> list[Value]:
     return [builder.linear([(x.position, matrix)], 0.0, shape, node.origin)]
 
 
-def require_constant(node: Node) -> None:
-    """Raise `NodeError` unless one of the two factors is a constant."""
-    if not any(isinstance(node.required(k), np.ndarray) for k in (0, 1)):
-        raise NodeError(
-            f"{node.operator} of two encrypted tensors is not supported", _TWO_ENCRYPTED
-        )
-
-
 def _times_constant(numbers: Indices, weights: Array) -> tuple[sp.csr_array, Shape]:
     """Return the matrix and the result shape of numbers @ weights, as numpy's matmul has it."""
-    shape = _product_shape(numbers.shape, weights.shape)
+    shape = product_shape(numbers.shape, weights.shape)
     rows = numbers if numbers.ndim > 1 else numbers[None, :]
     columns = weights if weights.ndim > 1 else weights[:, None]
     return _product(rows[..., :, None, :], columns.swapaxes(-1, -2)[..., None, :, :]), shape
 
 
 def _constant_times(weights: Array, numbers: Indices) -> tuple[sp.csr_array, Shape]:
-    shape = _product_shape(weights.shape, numbers.shape)
+    shape = product_shape(weights.shape, numbers.shape)
     rows = weights if weights.ndim > 1 else weights[None, :]
     columns = numbers if numbers.ndim > 1 else numbers[:, None]
     return _product(columns.swapaxes(-1, -2)[..., None, :, :], rows[..., :, None, :]), shape
 
 
-def _product_shape(left: Shape, right: Shape) -> Shape:
+def product_shape(left: Shape, right: Shape) -> Shape:
+    """Return the shape of numpy's matmul; raise `NodeError` if there is none."""
     mismatch = NodeError(f"cannot multiply matrices of shapes {left} and {right}")
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:
         raise mismatch
@@ -89,35 +80,40 @@ def convert_gemm(builder: GraphBuilder, node: Node) -> list[Value]:
     alpha, beta = node.real("alpha", 1.0), node.real("beta", 1.0)
     terms: list[Term] = []
     bias: Array | float = 0.0
-    require_constant(node)
     if isinstance(a, Encrypted):
-        numbers = _factor(node, element_numbers(a.shape), "transA")
-        matrix, shape = _times_constant(numbers, alpha * _factor(node, node.weights(1), "transB"))
+        numbers = transposed(node, element_numbers(a.shape), "transA")
+        matrix, shape = _times_constant(
+            numbers, alpha * transposed(node, node.weights(1), "transB")
+        )
         terms.append((a.position, matrix))
     elif isinstance(b, Encrypted):
-        numbers = _factor(node, element_numbers(b.shape), "transB")
-        matrix, shape = _constant_times(alpha * _factor(node, node.weights(0), "transA"), numbers)
+        numbers = transposed(node, element_numbers(b.shape), "transB")
+        matrix, shape = _constant_times(
+            alpha * transposed(node, node.weights(0), "transA"), numbers
+        )
         terms.append((b.position, matrix))
     else:
-        left = _factor(node, node.weights(0), "transA")
-        right = _factor(node, node.weights(1), "transB")
-        shape = _product_shape(left.shape, right.shape)
+        left = transposed(node, node.weights(0), "transA")
+        right = transposed(node, node.weights(1), "transB")
+        shape = product_shape(left.shape, right.shape)
         bias = alpha * left @ right
     c = node.input(2)
     if isinstance(c, Encrypted):
         terms.append((c.position, broadcast_matrix(c.shape, shape, beta)))
     elif c is not None:
-        bias = bias + beta * _broadcast(node.weights(2), shape)
+        bias = bias + beta * broadcast(node.weights(2), shape)
     return [builder.linear(terms, bias, shape, node.origin)]
 
 
-def _factor(node: Node, matrix: NDArray[Number], transposed: str) -> NDArray[Number]:
+def transposed(node: Node, matrix: NDArray[Number], attribute: str) -> NDArray[Number]:
+    """Return a factor of Gemm, transposed if the node's attribute says so."""
     if matrix.ndim != 2:
         raise NodeError(f"Gemm of a tensor of shape {matrix.shape}: the rank must be 2")
-    return matrix.T if node.integer(transposed, 0) else matrix
+    return matrix.T if node.integer(attribute, 0) else matrix
 
 
-def _broadcast(array: Array, shape: Shape) -> Array:
+def broadcast(array: Array, shape: Shape) -> Array:
+    """Return `array` in `shape`; raise `NodeError` if it does not broadcast to it."""
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
@@ -136,20 +132,21 @@ def broadcast_matrix(source: Shape, shape: Shape, weights: Array | float = 1.0) 
 def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn BatchNormalization with its stored statistics into a scaling per channel."""
     x = node.encrypted(0)
-    if node.integer("training_mode", 0) or not node.integer("spatial", 1):
+    if node.integer("training_mode", 0):
         raise NodeError(
-            "BatchNormalization in training mode or per pixel is not supported",
+            "BatchNormalization in training mode is not supported",
             "export the network in inference mode, model.eval() in PyTorch",
         )
-    channels = x.shape[1] if len(x.shape) > 1 else 1
+    per_pixel = node.opset < 9 and not node.integer("spatial", 1)
+    normalized = x.shape[1:] if per_pixel else x.shape[1:2] or (1,)
     statistics = [node.weights(k) for k in range(1, 5)]
     for values in statistics:
-        if values.shape != (channels,):
+        if values.shape != normalized:
             raise NodeError(f"statistics of shape {values.shape} do not fit {x.shape}")
     scale, shift, mean, variance = statistics
     with np.errstate(all="ignore"):  # the builder reports what is not finite
         factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
-    view = (-1,) + (1,) * (len(x.shape) - 2)
+    view = normalized + (1,) * (len(x.shape) - 1 - len(normalized))
     matrix = broadcast_matrix(x.shape, x.shape, factor.reshape(view))
     bias = (shift - mean * factor).reshape(view)
     return [builder.linear([(x.position, matrix)], bias, x.shape, node.origin)]
@@ -158,17 +155,19 @@ def convert_batch_normalization(builder: GraphBuilder, node: Node) -> list[Value
 def convert_reduction(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn ReduceSum or ReduceMean, over the axes given as input or attribute, into one matrix."""
     x = node.encrypted(0)
-    axes = _axes(node, len(x.shape))
-    return [_reduce(builder, node, x, axes, bool(node.integer("keepdims", 1)))]
+    axes = reduced_axes(node, len(x.shape))
+    keep, mean = bool(node.integer("keepdims", 1)), node.operator == "ReduceMean"
+    return [reduce_axes(builder, node, x, axes, keep, mean)]
 
 
 def convert_global_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     """Turn GlobalAveragePool into the mean over the spatial axes."""
     x = node.encrypted(0)
-    return [_reduce(builder, node, x, tuple(range(2, len(x.shape))), True)]
+    return [reduce_axes(builder, node, x, tuple(range(2, len(x.shape))), True, True)]
 
 
-def _axes(node: Node, rank: int) -> tuple[int, ...]:
+def reduced_axes(node: Node, rank: int) -> tuple[int, ...]:
+    """Return the axes, in order, that a reduction has as its input or as its attribute."""
     given = node.constant(1)
     axes = node.integers("axes", ()) if given is None else tuple(int(a) for a in given.reshape(-1))
     if not axes and not node.integer("noop_with_empty_axes", 0):
@@ -176,13 +175,19 @@ def _axes(node: Node, rank: int) -> tuple[int, ...]:
     return tuple(sorted({check_axis(axis, rank) for axis in axes}))
 
 
-def _reduce(
-    builder: GraphBuilder, node: Node, x: Encrypted, axes: tuple[int, ...], keep: bool
+def reduce_axes(
+    builder: GraphBuilder,
+    node: Node,
+    x: Encrypted,
+    axes: tuple[int, ...],
+    keep: bool,
+    mean: bool = False,
 ) -> Encrypted:
+    """Return the sum or the mean along `axes`, which stay with size 1 if `keep`."""
     kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
     count = prod(x.shape[axis] for axis in axes)
     columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
-    weight = 1.0 if node.operator == "ReduceSum" else 1.0 / count
+    weight = 1.0 / count if mean else 1.0
     sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
     shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
     matrix = gather(columns, weight, prod(x.shape))

@@ -13,21 +13,10 @@ _NORMALIZATIONS = (
 KEEP_SHAPE = frozenset(_NORMALIZATIONS.split())
 _REWRITES = (
     (
-        "use AveragePool, or a Conv with stride; both are one matrix for hec",
-        "MaxPool GlobalMaxPool LpPool GlobalLpPool MaxRoiPool MaxUnpool",
-    ),
-    (
-        "export with BatchNormalization; hec folds it into the layer before",
-        _NORMALIZATIONS,
-    ),
-    (
-        "use Relu, LeakyRelu, Clip, Sigmoid, Tanh, Gelu, x * Sigmoid(x), or a polynomial",
-        "Abs Cos Log Reciprocal Sign Sin Sqrt",
-    ),
-    (
         "encrypted numbers cannot be compared; do this on the client after decryption",
-        "ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual Max Min "
-        "NonMaxSuppression NonZero ReduceMax ReduceMin Round TopK",
+        "And ArgMin BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Equal Floor Greater "
+        "GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not OneHot "
+        "Or Round TopK Unique Xor",
     ),
     (
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",
@@ -43,18 +32,56 @@ _REWRITES = (
         "export the network in inference mode, model.eval() in PyTorch",
         "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
     ),
-    ("divide by a constant, or do this on the client after decryption", "Mod ReduceL2"),
-    ("use Tile, Expand or a Conv with fixed weights instead", "Resize Upsample"),
-    ("replace attention; it multiplies encrypted tensors and needs Softmax", "Attention"),
-    ("use Tile or DepthToSpace followed by Conv", "ConvTranspose"),
-    ("write it with MatMul and Transpose", "Einsum"),
+    ("do this on the client after decryption", "Det Mod"),
+    ("export attention as MatMul, Softmax and MatMul", "Attention"),
+    ("multiply the parts with Mul", "CumProd ReduceProd"),
+    ("use DFT, or a Conv with the window's sines and cosines as weights", "STFT"),
+    (
+        "encrypted numbers cannot say where to read; use GridSample with a constant grid, or "
+        "Resize with tf_crop_and_resize",
+        "AffineGrid MaxRoiPool RoiAlign",
+    ),
+    ("encrypted numbers cannot say where to read; use Conv", "DeformConv"),
+    ("use Resize with mode nearest, or ConvTranspose", "MaxUnpool"),
+    (
+        "a program on encrypted data has no sequences; use Split and Concat",
+        "ConcatFromSequence SequenceAt SequenceConstruct SequenceEmpty SequenceErase "
+        "SequenceInsert SequenceLength SequenceMap SplitToSequence",
+    ),
+    (
+        "prepare text before it is encrypted",
+        "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
+    ),
+    ("export the network without its loss", "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss"),
 )
 _HINTS = {operator: hint for hint, operators in _REWRITES for operator in operators.split()}
+_ML_REWRITES = (
+    (
+        "trees compare, and encrypted numbers cannot be compared; use a linear model or an MLP",
+        "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor",
+    ),
+    (
+        "with a linear kernel use LinearSVC, LinearSVR or SGDClassifier, which export as one "
+        "matrix; other kernels have no polynomial form here",
+        "SVMClassifier SVMRegressor",
+    ),
+    (
+        "look up and encode categories before encryption, and export with a float input",
+        "CategoryMapper DictVectorizer LabelEncoder OneHotEncoder",
+    ),
+    ("fill in missing values before encryption", "Imputer"),
+    ("encrypted numbers cannot be compared; do this on the client", "Binarizer"),
+    ("use Cast to a float", "CastMap"),
+)
+_ML_HINTS = {operator: hint for hint, operators in _ML_REWRITES for operator in operators.split()}
 _FOREIGN = "export with operators of the standard ONNX set only"
 
 
 def unsupported(proto: NodeProto) -> NodeError:
     """Return the problem with an operator that hec does not have, and a rewrite if one is known."""
+    if proto.domain == "ai.onnx.ml":
+        hint = _ML_HINTS.get(proto.op_type, _FOREIGN)
+        return NodeError(f"{proto.op_type} is not supported", hint)
     if proto.domain not in ("", "ai.onnx"):
         return NodeError(f"{proto.domain}.{proto.op_type} is not supported", _FOREIGN)
     hint = _HINTS.get(proto.op_type, "rewrite the network without this operator")

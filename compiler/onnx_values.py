@@ -15,9 +15,19 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from hec.compiler.tensor_ir import Array, EpilogueStep, Linear, Origin, Shape, TensorOperation
+from hec.compiler.target import MaxPoolChoice
+from hec.compiler.tensor_ir import (
+    Array,
+    ClientStep,
+    EpilogueStep,
+    Linear,
+    Origin,
+    Shape,
+    TensorOperation,
+)
 
 MAX_ELEMENTS = 2**24  # of one encrypted tensor: 512 ciphertexts at ring degree 65536
+MAX_RANK = 32  # numpy broadcasts no more axes
 MAX_CONSTANT = 2**26  # elements of one constant: 512 MiB in float64
 MAX_NONZEROS = 2**28  # weights of one matrix: 3 GiB with their int32 column numbers
 MAX_TOTAL_NONZEROS = 2**30  # weights of all matrices
@@ -34,7 +44,7 @@ class Encrypted:
 
     position: int
     shape: Shape
-    epilogue: tuple[EpilogueStep, ...] = ()
+    epilogue: tuple[ClientStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class NodeError(Exception):
 def check_shape(shape: Iterable[int], limit: int = MAX_ELEMENTS) -> Shape:
     """Return `shape` as a tuple; raise `NodeError` if such a tensor is empty or too large."""
     checked = tuple(int(size) for size in shape)
+    if len(checked) > MAX_RANK:
+        raise NodeError(f"the result has {len(checked)} axes; the limit is {MAX_RANK}", TOO_LARGE)
     if any(size < 1 for size in checked):
         raise NodeError(f"the result of shape {checked} has no elements")
     if prod(checked) > limit:
@@ -76,9 +88,10 @@ def check_nonzeros(count: int) -> None:
 
 
 class GraphBuilder:
-    """The operations of a TensorGraph in the making."""
+    """The operations of a TensorGraph in the making, and the user's choice for MaxPool."""
 
-    def __init__(self) -> None:
+    def __init__(self, maxpool: MaxPoolChoice | None = None) -> None:
+        self.maxpool = maxpool
         self.operations: list[TensorOperation] = []
         self._nonzeros = 0
 
@@ -91,6 +104,7 @@ class GraphBuilder:
         self, terms: Iterable[Term], bias: Array | float, shape: Shape, origin: Origin
     ) -> Encrypted:
         """Return the sum of `terms` plus `bias`; an identity adds no operation."""
+        self._count(terms := list(terms))
         merged = _merge(terms)
         flat = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
         finite = [np.isfinite(matrix.data).all() for matrix in merged.values()]
@@ -100,16 +114,19 @@ class GraphBuilder:
             ((position, matrix),) = merged.items()
             if _is_identity(matrix):
                 return Encrypted(position, shape)
-        self._nonzeros += sum(matrix.nnz for matrix in merged.values())
+        return self.add(Linear(tuple(merged), tuple(merged.values()), flat.copy(), shape, origin))
+
+    def _count(self, terms: list[Term]) -> None:
+        """Count the work, identities too: a long chain of them would take as long."""
+        self._nonzeros += sum(matrix.nnz for _, matrix in terms)
         if self._nonzeros > MAX_TOTAL_NONZEROS:
             raise NodeError(
                 f"the matrices up to here hold {self._nonzeros:,} weights; "
                 f"the limit is {MAX_TOTAL_NONZEROS:,}",
                 TOO_LARGE,
             )
-        return self.add(Linear(tuple(merged), tuple(merged.values()), flat.copy(), shape, origin))
 
-    def finish(self, value: Encrypted, shape: Shape, *steps: EpilogueStep) -> Encrypted:
+    def finish(self, value: Encrypted, shape: Shape, *steps: ClientStep) -> Encrypted:
         """Return `value` after further steps that the client computes, which lead to `shape`."""
         epilogue = value.epilogue
         if not epilogue and self.operations[value.position].shape != value.shape:

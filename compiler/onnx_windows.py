@@ -26,7 +26,7 @@ from hec.compiler.tensor_ir import Array, Shape
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """How a kernel slides over the spatial axes of an image."""
 
     image: Shape
@@ -56,30 +56,38 @@ def convert_conv(builder: GraphBuilder, node: Node) -> list[Value]:
         )
     if node.integers("kernel_shape", weights.shape[2:]) != weights.shape[2:]:
         raise NodeError(f"'kernel_shape' contradicts the weights of shape {weights.shape}")
-    window = _window(node, x.shape[2:], weights.shape[2:])
+    window = window_of(node, x.shape[2:], weights.shape[2:])
     shape = check_shape((batch, len(weights), *window.output))
-    matrix = repeat_diagonally(_conv_matrix(window, weights, group), batch)
-    bias = _conv_bias(node, weights, len(window.output))
+    block = conv_matrix(tap_pixels(window), prod(window.image), weights, group)
+    matrix = repeat_diagonally(block, batch)
+    bias = conv_bias(node, len(weights), len(window.output))
     return [builder.linear([(x.position, matrix)], bias, shape, node.origin)]
 
 
-def _conv_bias(node: Node, weights: Array, spatial: int) -> Array | float:
+def conv_bias(node: Node, outputs: int, spatial: int) -> Array | float:
+    """Return input 2 as it broadcasts to (outputs, *spatial axes), 0 if it is left out."""
     if node.input(2) is None:
         return 0.0
     bias = node.weights(2)
-    if bias.shape != weights.shape[:1]:
-        raise NodeError(f"a bias of shape {bias.shape} does not fit weights of {weights.shape}")
+    if bias.shape != (outputs,):
+        raise NodeError(
+            f"a bias of shape {bias.shape} does not fit weights of {node.weights(1).shape}"
+        )
     return bias.reshape(-1, *[1] * spatial)
 
 
-def _conv_matrix(window: _Window, weights: Array, group: int) -> sp.csr_array:
-    """Return the matrix for one image, whose rows are (output channel, output pixel)."""
+def conv_matrix(numbers: Indices, pixels: int, weights: Array, group: int) -> sp.csr_array:
+    """Return the matrix for one image of `pixels`, whose rows are (output channel, output pixel).
+
+    `weights` is (output channels, input channels of a group, taps along each axis).
+    """
     outputs, channels = weights.shape[:2]
-    pixels, taps = prod(window.image), prod(window.kernel)
-    check_nonzeros(outputs * channels * prod(window.output) * taps)
-    tap_pixels = _tap_pixels(window)[:, None, :]
-    inside = np.repeat(tap_pixels >= 0, channels, axis=1)
-    columns = (tap_pixels + _channel_starts(channels, pixels)[:, None])[inside]
+    taps = numbers.shape[1]
+    check_nonzeros(channels * numbers.size)
+    check_nonzeros(outputs * channels * int((numbers >= 0).sum()))
+    numbers = numbers[:, None, :]
+    inside = np.repeat(numbers >= 0, channels, axis=1)
+    columns = (numbers + _channel_starts(channels, pixels)[:, None])[inside]
     which = np.broadcast_to(
         np.arange(channels * taps, dtype=np.int32).reshape(channels, taps), inside.shape
     )[inside]
@@ -100,9 +108,9 @@ def convert_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     x = node.encrypted(0)
     if len(x.shape) < 3:
         raise NodeError(f"AveragePool of an input of shape {x.shape}: the rank must be 3 or more")
-    window = _window(node, x.shape[2:], node.integers("kernel_shape"))
+    window = window_of(node, x.shape[2:], node.integers("kernel_shape"))
     check_nonzeros(prod(x.shape[:2]) * prod(window.output) * prod(window.kernel))
-    pixels = _tap_pixels(window)
+    pixels = tap_pixels(window)
     counts = _tap_counts(node, window, pixels)
     block = gather(pixels, 1.0 / counts[:, None], prod(window.image))
     shape = check_shape((*x.shape[:2], *window.output))
@@ -110,11 +118,11 @@ def convert_average_pool(builder: GraphBuilder, node: Node) -> list[Value]:
     return [builder.linear([(x.position, matrix)], 0.0, shape, node.origin)]
 
 
-def _tap_counts(node: Node, window: _Window, pixels: Indices) -> Array:
+def _tap_counts(node: Node, window: Window, pixels: Indices) -> Array:
     """Return by how much each output pixel divides: all its taps in the image or its padding."""
     if not node.integer("count_include_pad", 0):
         return np.asarray(np.maximum((pixels >= 0).sum(axis=1), 1), np.float64)
-    padded = _Window(
+    padded = Window(
         tuple(
             size + begin + end
             for size, begin, end in zip(window.image, window.begins, window.ends, strict=True)
@@ -126,28 +134,42 @@ def _tap_counts(node: Node, window: _Window, pixels: Indices) -> Array:
         (0,) * len(window.image),
         window.output,
     )
-    counts: Array = (_tap_pixels(padded) >= 0).sum(axis=1).astype(np.float64)
+    counts: Array = (tap_pixels(padded) >= 0).sum(axis=1).astype(np.float64)
     return counts
 
 
-def _tap_pixels(window: _Window) -> Indices:
+def tap_pixels(window: Window) -> Indices:
     """Return the (output pixels, taps) numbers of the pixels read, -1 in the padding."""
-    rank = len(window.image)
-    pixels: Indices = np.zeros((1,) * 2 * rank, np.int32)
-    inside = np.ones(pixels.shape, np.bool_)
+    positions = []
     for axis, size in enumerate(window.image):
         starts = np.arange(window.output[axis]) * window.strides[axis] - window.begins[axis]
-        positions = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        taps = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        positions.append(np.where((taps >= 0) & (taps < size), taps, -1))
+    return pixel_numbers(positions, window.image)
+
+
+def pixel_numbers(positions: Sequence[Indices], image: Shape) -> Indices:
+    """Return (output pixels, taps) numbers from (outputs, taps) positions along each axis.
+
+    -1 along any axis gives -1.
+    """
+    rank = len(image)
+    outputs, taps = zip(*(axis.shape for axis in positions), strict=True)
+    check_nonzeros(prod(outputs) * prod(taps))
+    pixels: Indices = np.zeros((1,) * 2 * rank, np.int32)
+    inside = np.ones(pixels.shape, np.bool_)
+    for axis, size in enumerate(image):
         view = [1] * 2 * rank
-        view[axis], view[rank + axis] = positions.shape
-        positions = positions.reshape(view)
-        pixels = pixels * size + positions
-        inside = inside & (positions >= 0) & (positions < size)
+        view[axis], view[rank + axis] = positions[axis].shape
+        along = positions[axis].reshape(view)
+        pixels = pixels * size + along
+        inside = inside & (along >= 0)
     flat = np.where(inside, pixels, -1).astype(np.int32)
-    return np.reshape(flat, (prod(window.output), prod(window.kernel)))
+    return np.reshape(flat, (prod(outputs), prod(taps)))
 
 
-def _window(node: Node, image: Shape, kernel: Shape) -> _Window:
+def window_of(node: Node, image: Shape, kernel: Shape) -> Window:
+    """Return how a kernel slides over an image, from the attributes of convolutions and pools."""
     rank = len(image)
     ones = (1,) * rank
     strides = node.integers("strides", ones)
@@ -173,7 +195,7 @@ def _window(node: Node, image: Shape, kernel: Shape) -> _Window:
         )
     else:
         raise NodeError(f"auto_pad '{auto_pad}' does not exist in ONNX")
-    return _Window(image, kernel, strides, dilations, begins, ends, output)
+    return Window(image, kernel, strides, dilations, begins, ends, output)
 
 
 def _same_pads(

@@ -116,7 +116,7 @@ def promised_precision(graph: TensorGraph, target: Target) -> float:
     """Return the bits of absolute error that the plan promises for its outputs."""
     if target.precision is not None:
         return target.precision
-    largest = max(output.factor for output in graph.outputs)
+    largest = max(abs(output.factor) for output in graph.outputs)
     return RELATIVE_PRECISION - log2(largest)
 
 

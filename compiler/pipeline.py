@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import overload
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from typing_extensions import assert_never
 
-from hec.compiler import ckks_ir
+from hec.compiler import average_pools, ckks_ir, tensor_ir
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
+from hec.compiler.goals import agreement_problems, require_classes
 from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
+from hec.compiler.layout import UNUSED
 from hec.compiler.lower import label
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
+from hec.compiler.python_models import (
+    Example,
+    PythonModel,
+    Samples,
+    as_samples,
+    export,
+)
 from hec.compiler.strategies import Candidate, Libraries, Strategies
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
     Bootstrap,
+    Fit,
     Input,
     Multiply,
     Polynomial,
@@ -32,33 +44,80 @@ from hec.compiler.tensor_ir import (
     TensorOperation,
     inputs,
 )
-from hec.compiler.typing_rules import infer_types
+from hec.compiler.typing_rules import infer_types, operands
 
 AnyArray = NDArray[np.generic]
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+Progress = Callable[[str], None]
 _MAX_FILE_BYTES = 2**31 - 1  # protobuf writes no more; then `hec check` has to be given the file
 Primes = tuple[Sequence[int], Sequence[int]]  # of a chain, and special ones
 
 
+def _silent(step: str) -> None:
+    """Tell nobody."""
+
+
+@overload
 def compile(
     model: Model,
-    calibration: AnyArray | Mapping[str, AnyArray] | None = None,
+    calibration: Samples | None,
+    /,
     target: Target | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress = _silent,
+) -> Plan: ...
+@overload
+def compile(
+    model: Model,
+    *,
+    calibration: Samples | None = None,
+    target: Target | None = None,
+    progress: Progress = _silent,
+) -> Plan: ...
+@overload
+def compile(
+    model: PythonModel,
+    example: Example,
+    target: Target | None = None,
+    progress: Progress = _silent,
+    *,
+    calibration: Samples | None = None,
+) -> Plan: ...
+def compile(
+    model: Model | PythonModel,
+    example: Example | None = None,
+    target: Target | None = None,
+    progress: Progress = _silent,
+    *,
+    calibration: Samples | None = None,
 ) -> Plan:
     """Return the plan that predicts what `model` predicts, on encrypted inputs.
 
-    `model` is a path, the file's bytes, or a ModelProto. `calibration` holds real inputs, as the
-    model takes them: an array whose first axis counts samples, or one array per input name.
+    `model` is a path, an ONNX file's bytes, or a ModelProto. `calibration` holds real inputs, as
+    the model takes them: an array whose first axis counts samples, or one array per input name.
+    A torch module needs an `example`, a batch of inputs; a scikit-learn estimator its training
+    data. These calibrate, too, unless `calibration` is given; a single sample does not.
     `progress` is told the name of every step. Raises `CompileError` where the user can act.
     """
     target = target or Target()
     progress("import")
-    imported = import_onnx(model, target)
-    seen = Calibration.from_samples(imported.graph, calibration, target, imported.name)
+    if isinstance(model, str | os.PathLike | bytes | onnx.ModelProto):
+        network, samples = model, as_samples(example)
+    else:
+        exported = export(model, example)
+        network, samples = exported.network, exported.samples
+    samples = samples if calibration is None else calibration
+    problems = agreement_problems(
+        target.min_agreement, target.max_error, target.degree, samples is not None
+    )
+    if problems:
+        raise CompileError(*problems)
+    imported = import_onnx(network, target)
+    require_classes(imported.graph, target.min_agreement, imported.name)
+    seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
+    average_pools.tell_effect(network, imported, seen, target)
     chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
     progress("plan")
-    return plan_of(chosen, imported.name, _file(model))
+    return plan_of(chosen, imported.name, _file(network))
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"") -> Plan:
@@ -124,17 +183,49 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
     for instruction, source in zip(program.instructions, sources, strict=True):
         is_end = isinstance(instruction, ckks_ir.Input | ckks_ir.Output)
         labels.append("" if is_end else _label(graph.operations[source]))
-    fits = {
-        PlanFit(_label(operation), operation.fit): None
-        for operation in graph.operations
-        if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None
-    }
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
     deviations = chosen.observed.deviations(program.parameters, sources)
     onnx_file = np.frombuffer(model, np.uint8)
     return ServerPart(
-        program, tuple(labels), magnitudes, deviations, tuple(fits), onnx_file, chosen.reason
+        program, tuple(labels), magnitudes, deviations, plan_fits(chosen), onnx_file, chosen.reason
     )
+
+
+def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:
+    """Return the fits of a candidate's activations, each with the value that enters it."""
+    graph, lowered = chosen.graph, chosen.choice.lowered
+    first: dict[int, int] = {}  # instruction of each fitted operation
+    for number, (instruction, source) in enumerate(
+        zip(lowered.program.instructions, lowered.sources, strict=True)
+    ):
+        if isinstance(instruction, ckks_ir.Multiply | ckks_ir.Polynomial | ckks_ir.Bootstrap):
+            first.setdefault(source, number)
+    found = dict[tuple[str, Fit], PlanFit]()
+    for position, operation in enumerate(graph.operations):
+        if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None:
+            name = _label(operation), operation.fit
+            value = operands(lowered.program.instructions[first[position]])[0]
+            layout = chosen.choice.graph.layouts[tensor_ir.operands(operation)[0]]
+            used = (layout.elements != UNUSED).astype(np.uint8)
+            radius = _slot_radius(operation, operation.fit)
+            found.setdefault(name, PlanFit(*name, value, used, radius))
+    return tuple(found.values())
+
+
+def _slot_radius(operation: Multiply | Polynomial | Bootstrap, fit: Fit) -> float:
+    """Return the magnitude of elements at the ends of the interval of `fit`, as slots hold them.
+
+    The operand of a square is scaled so that what calibration saw lies in [-1, 1].
+    """
+    match operation:
+        case Multiply():
+            return 1.0
+        case Polynomial():
+            return fit.radius
+        case Bootstrap():
+            return 0.5 * fit.radius
+        case _:
+            assert_never(operation)
 
 
 def _label(operation: TensorOperation) -> str:
@@ -159,6 +250,7 @@ def _input(operation: Input, made: ckks_ir.Input) -> PlanInput:
         made.scale,
         operation.divisor,
         operation.interval,
+        operation.prologue,
     )
 
 

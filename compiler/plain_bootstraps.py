@@ -1,4 +1,7 @@
-"""Refresh a network of exact polynomials: how many levels, and where.
+"""Refresh a network where its levels run out: how many levels after a bootstrap, and where.
+
+Bootstraps that evaluate an activation are there already, and stay; for a network of exact
+polynomials there are none.
 
 More levels after a bootstrap mean fewer bootstraps, each dearer, on a larger modulus. For every
 number of levels that the security limit allows, the placement is the cheapest of all
@@ -7,7 +10,7 @@ number of levels that the security limit allows, the placement is the cheapest o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from math import inf, sqrt
@@ -23,7 +26,7 @@ from hec.compiler.layout import ceil_power_of_two
 from hec.compiler.memory import client_memory
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, Needs, instances
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Linear, TensorGraph, size
+from hec.compiler.tensor_ir import Bootstrap, Linear, TensorGraph, longest_series, size
 from hec.passes.place_bootstraps import DEGREE
 
 MOST_LEVELS: Final = 20  # after a bootstrap; no modulus of 128-bit security holds more
@@ -38,16 +41,21 @@ class Refreshes:
     parameters: EncryptionParameters
 
 
-def cheapest_refreshes(graph: TensorGraph, chains: Chains, target: Target) -> Refreshes:
-    """Return the cheapest placement over all numbers of levels after a bootstrap.
+def cheapest_refreshes(
+    graph: TensorGraph, chains: Chains, target: Target, rings: Sequence[int] = RING_DEGREES
+) -> Refreshes:
+    """Return the cheapest placement over all numbers of levels after a bootstrap, and `rings`.
 
     Raise `CompileError` where no instance has levels enough, or none fits `--max-ram`.
     """
+    degree = longest_series(graph)
     found = [
         Refreshes(placement, parameters)
-        for fresh, parameters in _fastest_instances(graph, chains, target)
+        for fresh, parameters in _fastest_instances(
+            graph, degree or DEGREE, (chains, rings), target
+        )
         if (placement := place(graph, _costs(graph, parameters, fresh))) is not None
-        if placement.readers  # else it is a leveled program, which wants no bootstrap's modulus
+        if placement.readers or degree  # else a leveled program, which wants another modulus
     ]
     best = min(found, key=lambda each: each.placement.seconds, default=None)
     if best is None:
@@ -56,12 +64,12 @@ def cheapest_refreshes(graph: TensorGraph, chains: Chains, target: Target) -> Re
 
 
 def _fastest_instances(
-    graph: TensorGraph, chains: Chains, target: Target
+    graph: TensorGraph, degree: int, source: tuple[Chains, Sequence[int]], target: Target
 ) -> Iterator[tuple[int, EncryptionParameters]]:
-    cap = target.max_ram or inf
-    for ring_degree, fresh in product(RING_DEGREES, range(1, MOST_LEVELS + 1)):
+    cap, (chains, rings) = target.max_ram or inf, source
+    for ring_degree, fresh in product(rings, range(1, MOST_LEVELS + 1)):
         slots = min(ring_degree // 2, ceil_power_of_two(max(map(size, graph.operations))))
-        found = instances(ring_degree, slots, Needs(fresh, DEGREE, 1), target, chains)
+        found = instances(ring_degree, slots, Needs(fresh, degree, 1), target, chains)
         fitting = (p for p in found if client_memory(p, _KEYS).least <= cap)
         yield from ((fresh, parameters) for parameters in islice(fitting, 1))
 
@@ -69,6 +77,7 @@ def _fastest_instances(
 def _costs(graph: TensorGraph, parameters: EncryptionParameters, fresh: int) -> RefreshCosts:
     """Return what operations cost, before layouts are known: a matrix by its non-zeros."""
     costs, slots = costs_of(parameters), parameters.slots
+    degree = longest_series(graph) or DEGREE
     floor = input_level(parameters.bootstrapping) if parameters.bootstrapping else 0
 
     def blocks(position: int) -> int:
@@ -76,6 +85,8 @@ def _costs(graph: TensorGraph, parameters: EncryptionParameters, fresh: int) -> 
 
     def seconds(position: int, level: int) -> float:
         limbs, operation = max(level + floor, 0) + 1, graph.operations[position]
+        if isinstance(operation, Bootstrap):
+            return refresh(position)
         if not isinstance(operation, Linear):
             return blocks(position) * (costs.key_switch(limbs) + costs.rescale(limbs))
         diagonals = sum(m.nnz / max(min(*m.shape, slots), 1) for m in operation.matrices)
@@ -83,7 +94,7 @@ def _costs(graph: TensorGraph, parameters: EncryptionParameters, fresh: int) -> 
         return turns + diagonals * (costs.multiply_plain(limbs) + costs.add(limbs))
 
     def refresh(position: int) -> float:
-        return blocks(position) * bootstrap_seconds(parameters, DEGREE)
+        return blocks(position) * bootstrap_seconds(parameters, degree)
 
     return RefreshCosts(fresh, fresh, seconds, refresh, reserve=floor)
 

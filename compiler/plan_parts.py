@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import EncryptionParameters, Program
+from hec.compiler.client_steps import Classes, Columns, Label, PrologueStep
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.layout import Layout
 from hec.compiler.record import NOT_STORED
-from hec.compiler.tensor_ir import EpilogueStep, Fit
+from hec.compiler.tensor_ir import ClientStep, Fit
 
 
 @dataclass(frozen=True, eq=False)
 class PlanInput:
-    """A tensor to divide by `divisor`, pack by `layout`, and encrypt at (level, scale)."""
+    """A tensor to put through `prologue`, divide by `divisor`, pack by `layout`, and encrypt."""
 
     name: str
     shape: tuple[int, ...]
@@ -25,6 +26,7 @@ class PlanInput:
     scale: float
     divisor: float
     interval: tuple[float, float] | None  # where calibration saw the elements, before division
+    prologue: tuple[PrologueStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,13 @@ class PlanOutput:
     level: int
     scale: float
     factor: float
-    epilogue: tuple[EpilogueStep, ...]
+    epilogue: tuple[ClientStep, ...]
+
+    @property
+    def classes(self) -> Classes | None:
+        """Return what the classes are called: the values of labels, the columns of others."""
+        steps = [step for step in self.epilogue if isinstance(step, Label | Columns)]
+        return steps[-1].classes if steps else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +62,17 @@ class ClientPart:
     plan_id: str = field(default="", metadata=NOT_STORED)  # "" until the Plan is put together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanFit:
-    """An activation that a polynomial stands for."""
+    """An activation that a polynomial stands for, and the value of the Program that it reads."""
 
     label: str  # its ONNX nodes
     fit: Fit
+    value: int | None = None  # None: not known
+    used: NDArray[np.uint8] = field(  # (blocks, slots): 1 where the value has elements
+        default_factory=lambda: np.zeros((0, 0), np.uint8)
+    )
+    radius: float = 1.0  # magnitude, in slots, up to which an element lies in the interval
 
 
 @dataclass(frozen=True, eq=False)

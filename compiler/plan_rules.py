@@ -15,11 +15,13 @@ from hec.compiler import ckks_ir
 from hec.compiler.bootstrapping import DEGREES
 from hec.compiler.checked_json import damaged
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, Instruction, Program
+from hec.compiler.client_shapes import follow
 from hec.compiler.errors import InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.layout import UNUSED, Layout
-from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
+from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
 from hec.compiler.security import is_secure
+from hec.compiler.tensor_ir import ClientStep
 from hec.compiler.typing_rules import infer_types, operands
 
 RING_DEGREES: Final = tuple(2**i for i in range(10, 18))
@@ -59,9 +61,24 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
         infer_types(program)
     except (InvalidProgram, ValueError, OverflowError) as error:
         raise damaged(f"its program is invalid ({error})", place) from None
+    for fit in part.fits:
+        _check_fit(fit, program, f"{place}: fit of '{fit.label}'")
     _check_interface(program, client, place)
     message = "its keys are not those that its program uses"
     _require(needed_keys(program) == client.keys, message, place)
+
+
+def _check_fit(item: PlanFit, program: Program, place: str) -> None:
+    fit = item.fit
+    for low, high in (fit.interval, fit.observed, fit.bounded or fit.interval):
+        _require(low <= high, "an interval is upside down", place)
+    _require(item.radius > 0, "the radius of an interval is not positive", place)
+    if item.value is None:
+        return
+    known = 0 <= item.value < len(program.instructions)
+    _require(known, f"there is no value {item.value}", place)
+    shape = (infer_types(program)[item.value].blocks, program.parameters.slots)
+    _require(item.used.shape == shape, "its slots are not those of its value", place)
 
 
 def check_parameters(parameters: EncryptionParameters, place: str) -> None:
@@ -117,8 +134,20 @@ def _check_tensor(
         _require(tensor.divisor > 0, "the divisor is not positive", place)
         low, high = tensor.interval or (0.0, 0.0)
         _require(low <= high, "the interval is upside down", place)
+        after = _steps_lead_to(tensor.shape, tensor.prologue, place)
+        _require(after == tensor.shape, "steps before encryption change the shape", place)
     else:
+        _steps_lead_to(tensor.shape, tensor.epilogue, place)
         _check_complete(tensor.layout, prod(tensor.shape), place)
+
+
+def _steps_lead_to(
+    shape: tuple[int, ...], steps: tuple[ClientStep, ...], place: str
+) -> tuple[int, ...]:
+    try:
+        return follow(shape, steps).shape
+    except ValueError as error:
+        raise damaged(f"the client's steps do not fit ({error})", place) from None
 
 
 def _check_layout(layout: Layout, count: int, slots: int, place: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from math import log2
 from typing import Final
 
+from hec.compiler.activation_report import ActivationReport, activation_report
 from hec.compiler.ckks_ir import (
     LIMB_BYTES,
     AddPlain,
@@ -38,7 +39,6 @@ from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.security import max_modulus_bits
-from hec.compiler.tensor_ir import Fit
 from hec.compiler.typing_rules import infer_types, operands
 
 SECURITY_SOURCE: Final = "Homomorphic Encryption Security Standard, 2018, Table 1"
@@ -67,6 +67,7 @@ class TensorReport:
     ciphertexts: int
     bytes: int
     interval: tuple[float, float] | None  # of an input's elements, in calibration
+    classes: tuple[int | str, ...] | None  # labels: the values of an output, or its columns
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,6 @@ class LayerReport:
     seconds: float
     precision_bits: float  # of the result, in slots that lie in [-1, 1]
     plaintext_bytes: int
-
-
-@dataclass(frozen=True)
-class ActivationReport:
-    """A polynomial that stands for an activation."""
-
-    nodes: str
-    function: str
-    degree: int
-    interval: tuple[float, float]  # where it was fitted
-    observed: tuple[float, float]  # where samples fell
-    rms_error: float
-    tail_probability: float | None  # that an element of another sample lies outside
-    wrap_margin: float | None  # factor by which observed values may grow; None: all are the middle
 
 
 @dataclass(frozen=True)
@@ -221,7 +208,9 @@ def _tensor(
     count = item.layout.blocks
     size = count * ciphertext_bytes(parameters, item.level, polynomials)
     interval = item.interval if isinstance(item, PlanInput) else None
-    return TensorReport(item.name, item.shape, item.level, count, size, interval)
+    classes = None if isinstance(item, PlanInput) else item.classes
+    names = None if classes is None else classes.names
+    return TensorReport(item.name, item.shape, item.level, count, size, interval, names)
 
 
 def server_report(server: ServerPart) -> ServerReport:
@@ -234,13 +223,7 @@ def server_report(server: ServerPart) -> ServerReport:
         _layer(server, group, counts, predicted.seconds, predicted.deviations)
         for group in _groups(server)
     )
-    activations = tuple(
-        ActivationReport(
-            x.label, f.function, f.degree, f.interval, f.observed, f.error, f.tail, _margin(f)
-        )
-        for x in server.fits
-        for f in [x.fit]
-    )
+    activations = tuple(activation_report(item.label, item.fit) for item in server.fits)
     weights = sum(layer.plaintext_bytes for layer in layers)
     held = server_memory(program)
     return ServerReport(
@@ -253,16 +236,6 @@ def server_report(server: ServerPart) -> ServerReport:
         _bootstraps(program),
         server.reason,
     )
-
-
-def _margin(fit: Fit) -> float | None:
-    """Return by how much the farthest sample could grow before it leaves the interval: 1.3 is 30 %.
-
-    Measured from the middle of the interval.
-    """
-    low, high = fit.interval
-    farthest = max(abs(end - (low + high) / 2) for end in fit.observed)
-    return (high - low) / 2 / farthest if farthest else None
 
 
 def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsReport:

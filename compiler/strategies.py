@@ -15,9 +15,10 @@ from math import inf
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
-from hec.compiler.depth import deepest_path, levels
+from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError, Problem, fail
-from hec.compiler.forecast import bootstrap_count
+from hec.compiler.fidelity import fidelity
+from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
@@ -27,20 +28,29 @@ from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, Bootstrap, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import (
+    Activation,
+    Bootstrap,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+)
 from hec.passes import (
     POLYNOMIAL_PASSES,
-    REFRESHING_PASSES,
     SCALING_PASSES,
+    SERIES_PASSES,
     SHARED_PASSES,
     TENSOR_PASSES,
     run_tensor_passes,
 )
+from hec.passes.activate_polynomials import has_products
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
-FEW = 4  # activations: up to these, degree 3 may meet an error target; more take degree 7
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
+NOISE = 0.02  # standard deviation at the outputs, share of their rms, that bootstraps may cause
+SQUARE = 3  # coefficients of a polynomial that is a square
 PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
 
 
@@ -63,11 +73,18 @@ class Candidate:
     choice: Choice
     observed: Observed
     reason: str = ""  # why it was chosen, in words
+    keeps: bool = True  # the error or the agreement that was asked for, on samples
 
     @property
     def seconds(self) -> float:
         """Forecast of one prediction."""
         return self.choice.forecast.total_seconds
+
+    @property
+    def noise(self) -> float:
+        """Return the predicted error of the outputs, a share of the largest one's rms."""
+        sizes = (self.observed.magnitudes[x.operand] * x.factor for x in self.graph.outputs)
+        return self.choice.forecast.output_error / CONFIDENCE / (max(sizes) or 1.0)
 
     @property
     def way(self) -> str:
@@ -116,8 +133,38 @@ class Strategies:
     def refreshing(self) -> Candidate:
         """Return the program whose activations are functional bootstraps."""
         self.progress("series for activations")
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, REFRESHING_PASSES)
+        graph = run_tensor_passes(self._shared, self.target, self.calibration, SERIES_PASSES)
+        if has_products(graph):
+            return self._placed(graph)
+        graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
         return self._refreshed(graph, RING_DEGREES)
+
+    def _placed(self, graph: TensorGraph) -> Candidate:
+        """Return `graph` with further bootstraps where the levels that products take run out.
+
+        On the smallest ring on which the errors of all bootstraps leave the outputs exact enough;
+        a small ring has few levels after a bootstrap, and bootstraps with large errors.
+        """
+        found, problems = list[Candidate](), list[CompileError]()
+        for ring_degree in RING_DEGREES:
+            self.progress("placement of bootstraps")
+            try:
+                found.append(self._placed_on(graph, ring_degree))
+            except CompileError as problem:
+                problems.append(problem)
+                continue
+            if found[-1].noise <= NOISE:
+                return found[-1]
+        if not found:
+            raise CompileError(*(each for problem in problems for each in problem.problems))
+        return min(found, key=lambda candidate: candidate.noise)
+
+    def _placed_on(self, graph: TensorGraph, ring_degree: int) -> Candidate:
+        rings = (ring_degree,)
+        found = cheapest_refreshes(graph, self.libraries.chains, self.target, rings)
+        graph = place_bootstraps(graph, found.placement.readers, self.calibration)
+        graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
+        return self._refreshed(graph, rings)
 
     def plain(self) -> Candidate:
         """Return the program whose polynomials are exact, refreshed where levels run out."""
@@ -153,22 +200,35 @@ class Strategies:
             if not self._may_win(way, found):
                 continue
             try:
-                found.append(way())
+                found.append(self._measured(way()))
             except CompileError as problem:
                 problems.append(problem)
         if not found:
             raise CompileError(*(each for problem in problems for each in problem.problems))
-        found.sort(key=lambda each: (not self._fits(each), each.seconds))
-        told = [f"{each.way}, {each.seconds:.3g} s" for each in found]
+        found.sort(key=lambda each: (not self._fits(each), not each.keeps, each.seconds))
+        told = [
+            f"{each.way}, {each.seconds:.3g} s{'' if each.keeps else ', less exact than asked for'}"
+            for each in found
+        ]
         told += [problem.problems[0].message for problem in problems]
         return replace(found[0], reason="; ".join(told))
 
+    def _measured(self, candidate: Candidate) -> Candidate:
+        """Return the candidate, and whether its fits keep what was asked for, on the samples."""
+        if self.target.degree is not None:
+            return candidate  # as exact as that degree is
+        kept = fidelity(self._shared, candidate.graph, self.calibration).keeps(self.target)
+        return replace(candidate, keeps=kept)
+
     def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
-        fastest = min((each.seconds for each in found), default=inf)
+        fastest = min((each.seconds for each in found if each.keeps), default=inf)
         if way == self.plain:
             exact = not any(isinstance(x, Activation) for x in self._shared.operations)
             return exact and fastest > PLAIN_BOOTSTRAP
-        return way != self.refreshing or fastest > FUNCTIONAL_BOOTSTRAP * self._nonlinear()
+        if way != self.refreshing:
+            return True
+        count = self._nonlinear()
+        return count > 0 and fastest > FUNCTIONAL_BOOTSTRAP * count
 
     def _available(self, found: Candidate) -> Candidate:
         """Return `found` if `auto` can run it here, else say what to install and what it costs."""
@@ -181,7 +241,8 @@ class Strategies:
             leveled = self.leveled(self.libraries.seal)
         except CompileError:
             raise _not_installed(found, problem) from None
-        return replace(leveled, reason=f"{leveled.way}; OpenFHE is faster, and not installed")
+        better = "faster" if self._measured(leveled).keeps else "more exact"
+        return replace(leveled, reason=f"{leveled.way}; OpenFHE is {better}, and not installed")
 
     def _fits(self, candidate: Candidate) -> bool:
         limit = self.target.max_ram
@@ -200,18 +261,27 @@ class Strategies:
         )
 
     def _nonlinear(self) -> int:
-        """Count the operations that would become bootstraps."""
-        kinds = (Activation, Multiply, Polynomial)
-        return sum(isinstance(operation, kinds) for operation in self._shared.operations)
+        """Count the operations that would become bootstraps: squares beside products do not."""
+        keeps_squares = has_products(self._shared)
+
+        def is_refreshed(operation: TensorOperation) -> bool:
+            match operation:
+                case Activation():
+                    return True
+                case Polynomial():
+                    return not keeps_squares or len(operation.coefficients) > SQUARE
+                case Multiply():
+                    return not keeps_squares
+                case _:
+                    return False
+
+        return sum(map(is_refreshed, self._shared.operations))
 
     def _check_depth(self, instances: Instances) -> None:
         """Refuse at once what has more levels than the largest modulus could hold."""
         rings = MAX_MODULUS_BITS[self.target.security]
         limit = max(bits for ring, bits in rings.items() if ring <= instances.largest_ring)
-        path = [self._shared.operations[i] for i in deepest_path(self._shared)]
-        activations = sum(isinstance(operation, Activation) for operation in path)
-        each = 2 if activations <= FEW else 3
-        fewest = each * activations + sum(map(levels, path))
+        fewest = fewest_levels(self._shared)
         if fewest * SMALLEST_PRIME_BITS > limit:
             raise fail(
                 f"a leveled program would need {fewest} levels or more, {SMALLEST_PRIME_BITS} bits"

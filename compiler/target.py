@@ -7,6 +7,7 @@ from typing import Literal
 
 BackendName = Literal["auto", "tenseal", "openfhe"]
 SecurityBits = Literal[128, 192, 256]
+MaxPoolChoice = Literal["approximate", "average"]
 
 
 @dataclass(frozen=True)
@@ -22,4 +23,6 @@ class Target:
     input_range: tuple[float, float] = (-1.0, 1.0)  # assumed when there is no calibration data
     range_margin: float = 1.1  # calibrated intervals are widened by this factor
     max_ram: float | None = None  # bytes that the server may hold; None: what this machine has free
+    maxpool: MaxPoolChoice | None = None  # what stands for MaxPool; None: such networks are refused
     max_input_ciphertexts: int = 4  # the client may send this many to spare the server rotations
+    min_agreement: float | None = None  # of the samples' top-1, instead of `max_error`

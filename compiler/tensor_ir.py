@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from typing_extensions import assert_never
 
+from hec.compiler.client_steps import Affine, Columns, Label, Normalize, PrologueStep
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.functions import Function
 
@@ -27,12 +28,13 @@ Origin = tuple[str, ...]  # the ONNX nodes that an operation came from
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """A tensor that the client encrypts, after dividing it by `divisor`."""
+    """A tensor that the client encrypts, after the `prologue` and dividing it by `divisor`."""
 
     name: str
     shape: Shape
     divisor: float = 1.0
     interval: tuple[float, float] | None = None  # where the plan expects the undivided elements
+    prologue: tuple[PrologueStep, ...] = ()  # keeps the shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,10 @@ class Fit:
     observed: tuple[float, float]  # where calibration samples fell
     error: float  # root mean square over the calibration samples, in units of the activation
     tail: float | None = None  # probability that an element of another sample lies outside
+    bounded: tuple[float, float] | None = None  # where it is bounded, if inexact; None: not known
+    radius: float = 1.0  # of the interval, in units of the polynomial's argument
+    sensitivity: float | None = None  # error of the outputs for each unit of error of this fit
+    at_outputs: float | None = None  # error of the outputs if only this fit were inexact
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +128,9 @@ class EpilogueStep:
     dtype: str = ""  # cast
 
 
+ClientStep: TypeAlias = EpilogueStep | Affine | Normalize | Label | Columns
+
+
 @dataclass(frozen=True)
 class Output:
     """A result that leaves the graph; the client multiplies it by `factor`, then `epilogue`."""
@@ -129,7 +138,7 @@ class Output:
     name: str
     operand: int
     factor: float = 1.0
-    epilogue: tuple[EpilogueStep, ...] = ()
+    epilogue: tuple[ClientStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +174,12 @@ def inputs(graph: TensorGraph) -> Iterator[tuple[int, Input]]:
 def size(operation: TensorOperation) -> int:
     """Return the number of elements of the operation's tensor."""
     return prod(operation.shape)
+
+
+def longest_series(graph: TensorGraph) -> int:
+    """Return the degree of the longest Fourier series of a bootstrap, 0 if there is none."""
+    series = (x.coefficients for x in graph.operations if isinstance(x, Bootstrap))
+    return max((coefficients.shape[1] - 1 for coefficients in series), default=0)
 
 
 def check(graph: TensorGraph, made_by: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 _HOME = {
     "compile": "hec.compiler.pipeline",
+    "lint": "hec.compiler.lint",
     "Target": "hec.compiler.target",
     "Plan": "hec.compiler.plan",
     "CompileError": "hec.compiler.errors",

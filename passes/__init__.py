@@ -1,6 +1,7 @@
 """The tensor passes, in order: one list for leveled programs, one for functional bootstraps.
 
 A program with plain bootstraps is a leveled one, in which `place_bootstraps` comes before scaling.
+So it does in one of functional bootstraps, where products of two tensors take levels in between.
 
 After them a graph is in normal form: `Input`, `Linear`, `Multiply`, and `Polynomial` in the
 Chebyshev basis of degree 3 or more, or else `Bootstrap`; no two linear layers in a row that are
@@ -26,9 +27,12 @@ from hec.passes.complete_squares import complete_squares
 from hec.passes.dump import dump
 from hec.passes.eliminate_dead_code import eliminate_dead_code
 from hec.passes.eliminate_identities import eliminate_identities
+from hec.passes.extend_functions import extend_functions
 from hec.passes.fold_into_polynomials import fold_into_polynomials
 from hec.passes.fold_scales import fold_scales
 from hec.passes.fuse_linear import fuse_linear
+from hec.passes.move_broadcasts import move_broadcasts
+from hec.passes.narrow_softmax import narrow_softmax
 from hec.passes.normalize_polynomials import normalize_polynomials
 from hec.passes.recognize_activations import recognize_activations
 from hec.passes.recognize_polynomials import recognize_polynomials
@@ -41,8 +45,13 @@ SHARED_PASSES: tuple[TensorPass, ...] = (
     eliminate_dead_code,
     recognize_polynomials,
     recognize_activations,
+    narrow_softmax,  # before move_broadcasts, as it looks for sums that are not yet copied
+    move_broadcasts,
+    extend_functions,  # before anything fits what is not defined everywhere
     eliminate_identities,
     fuse_linear,  # fewer non-zeros to evaluate in the search for degrees
+    share_scaled_layers,  # of sums that a normalization between two transpositions reads
+    fuse_linear,
 )
 
 POLYNOMIAL_PASSES: tuple[TensorPass, ...] = (
@@ -64,15 +73,18 @@ SCALING_PASSES: tuple[TensorPass, ...] = (
 
 TENSOR_PASSES: tuple[TensorPass, ...] = (*POLYNOMIAL_PASSES, *SCALING_PASSES)
 
-REFRESHING_PASSES: tuple[TensorPass, ...] = (
+SERIES_PASSES: tuple[TensorPass, ...] = (
     *SHARED_PASSES,
     normalize_polynomials,
     complete_squares,  # elements with quadratics of their own then share one function
     activate_polynomials,
     refresh_activations,
     eliminate_identities,
-    *SCALING_PASSES,
+    share_scaled_layers,
+    fuse_linear,  # the levels between two bootstraps are then what they will be
 )
+
+REFRESHING_PASSES: tuple[TensorPass, ...] = (*SERIES_PASSES, *SCALING_PASSES)
 
 
 def run_tensor_passes(
@@ -103,6 +115,7 @@ __all__ = [
     "POLYNOMIAL_PASSES",
     "REFRESHING_PASSES",
     "SCALING_PASSES",
+    "SERIES_PASSES",
     "SHARED_PASSES",
     "TENSOR_PASSES",
     "TensorPass",

@@ -7,7 +7,15 @@ import numpy as np
 from hec.compiler.calibration import Calibration
 from hec.compiler.functions import Function, Power
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, Array, Linear, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import (
+    Activation,
+    Array,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+)
 from hec.passes.matrices import diagonal_matrix
 from hec.passes.rewriting import Rebuilt
 
@@ -19,13 +27,16 @@ def activate_polynomials(
 
     Pays where every activation is a bootstrap anyway: it evaluates the polynomial at no further
     level. A polynomial whose elements have coefficients of their own becomes a sum of functions
-    that they share: the Chebyshev polynomials. A product of two different tensors stays.
+    that they share: the Chebyshev polynomials. A product of two different tensors stays. Where
+    there is one, squares stay products too: the levels that it needs between two bootstraps are
+    cheaper than a bootstrap for every square.
 
     Source: none. Cost: linear in the operations.
     """
     rebuilt = Rebuilt()
+    keeps_squares = has_products(graph)
     for position, operation in enumerate(graph.operations):
-        if isinstance(operation, Multiply) and operation.left == operation.right:
+        if isinstance(operation, Multiply) and not (keeps_squares or is_product(operation)):
             operand = rebuilt.positions[operation.left]
             activation = Activation(operand, _power(2), operation.shape, operation.origin)
             rebuilt.positions[position] = rebuilt.add(activation)
@@ -35,6 +46,16 @@ def activate_polynomials(
         else:
             rebuilt.keep(position, operation)
     return rebuilt.finish(graph.outputs)
+
+
+def has_products(graph: TensorGraph) -> bool:
+    """Return whether two different tensors are multiplied anywhere."""
+    return any(map(is_product, graph.operations))
+
+
+def is_product(operation: TensorOperation) -> bool:
+    """Return whether `operation` is the product of two different tensors."""
+    return isinstance(operation, Multiply) and operation.left != operation.right
 
 
 def _power(exponent: int) -> Function:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
-from hec.compiler.calibration import Calibration
+import numpy as np
+
+from hec.compiler.calibration import Calibration, Range
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, TensorGraph
-from hec.passes.complete_quartics import feeds_narrow_layers, is_quartic_like
+from hec.compiler.tensor_ir import Activation, Polynomial, TensorGraph
+from hec.passes.advice import warn_of_error
+from hec.passes.complete_quartics import feeds_narrow_layers, is_completable, is_quartic_like
+from hec.passes.degrees import Choices, Ladder, cheapest
+from hec.passes.prices import Prices
+from hec.passes.sensitivities import enough_samples
 from hec.passes.stand_in import stand_in
-from hec.passes.trials import DEFAULT_ERROR, DISAGREEING, Limits, Trial, Trials, affordable
+from hec.passes.trials import (
+    ALL_AGREE,
+    DEFAULT_ERROR,
+    DISAGREEING,
+    Limits,
+    Trials,
+    affordable,
+    with_sensitivities,
+)
 
 DEGREES = (2, 3, 7, 15, 31)  # the largest for 1, 2, 3, 4, 5 levels
 QUARTIC = (2, 4, 7, 15, 31)  # where `complete_quartics` gives degree 4 for 2 levels
+PROBE = 7  # degree of the fit whose error at the outputs tells the sensitivity of a layer
 SEARCH_MULTIPLICATIONS = 10_000_000_000  # spent on choosing degrees: half a minute
-
-Ladder: TypeAlias = tuple[int, ...]  # the degrees a layer may have, one for each number of levels
 
 
 def approximate_activations(
@@ -25,53 +37,62 @@ def approximate_activations(
     """Replace each `Activation` by scaling, a Chebyshev `Polynomial`, and an affine correction.
 
     Layers are fitted in order, each on inputs as the approximated network gives them, towards the
-    exact activation's outputs, so that later layers correct earlier errors. Degrees: the lowest
-    for all alike that meets the target at the outputs, then lowered layer by layer, least harm
-    first, while the target holds. The target is `Target.max_error`; without it `DEFAULT_ERROR`, and
-    the same largest output for all but `DISAGREEING` of the samples. `Target.degree` forces one
-    degree.
+    exact activation's outputs, so that later layers correct earlier errors. Degrees: those with
+    the least predicted seconds that meet the target at the outputs. The target is
+    `Target.max_error` or `Target.min_agreement`; without either, `DEFAULT_ERROR` and the same
+    largest output for all but `DISAGREEING` of the samples. `Target.degree` forces one degree.
 
-    Source: algorithms.md, 7 (OLA's per-layer degrees). Cost: about 5 + 3 * layers evaluations of
-    the graph, on as many samples as `SEARCH_MULTIPLICATIONS` affords.
+    Source: algorithms.md, 7 (OLA's per-layer degrees). Cost: about 6 + 2 * layers evaluations of
+    the graph, on as many samples as `SEARCH_MULTIPLICATIONS` affords, and 5 fits of each layer.
     """
     layers = [i for i, op in enumerate(graph.operations) if isinstance(op, Activation)]
     if not layers:
         return graph
-    degrees: Mapping[int, int]
-    if target.degree is not None:
-        degrees = dict.fromkeys(layers, target.degree)
-    else:
-        ladders = {i: _ladder(graph, i) for i in layers}
+    degrees: Mapping[int, int] = dict.fromkeys(layers, target.degree or 0)
+    if target.degree is None:
         few = affordable(graph, calibration, SEARCH_MULTIPLICATIONS // (5 + 3 * len(layers)))
-        limits = Limits(target.max_error or DEFAULT_ERROR)
-        if target.max_error is None and calibration.samples is not None:
-            limits = Limits(DEFAULT_ERROR, DISAGREEING)
-        search = Trials(graph, few, stand_in, limits)
-        uniform = [{i: ladders[i][step] for i in layers} for step in range(len(DEGREES))]
-        best = search.lowest(uniform)
-        degrees = (_lowered(search, best, ladders) if best.excess <= 1 else best).degrees
-    return Trials(graph, calibration, stand_in).trial(degrees).rebuilt.finish(graph.outputs)
+        search = Trials(graph, few, stand_in, _limits(target, calibration))
+        choices = _choices(search, layers, Prices(graph, target))
+        found = cheapest(search, choices)
+        warn_of_error(search, found)
+        degrees = found.degrees
+    trials = Trials(graph, calibration, stand_in)
+    return with_sensitivities(trials, trials.trial(degrees)).finish(graph.outputs)
 
 
-def _ladder(graph: TensorGraph, position: int) -> Ladder:
-    activation = graph.operations[position]
-    quartic = isinstance(activation, Activation) and is_quartic_like(activation)
-    return QUARTIC if quartic and feeds_narrow_layers(graph, position) else DEGREES
+def _limits(target: Target, calibration: Calibration) -> Limits:
+    if target.min_agreement is not None:
+        return Limits(disagreement=max(1 - target.min_agreement, ALL_AGREE))
+    if target.max_error is None and calibration.samples is not None:
+        count = len(next(iter(calibration.samples.values())))
+        return Limits(DEFAULT_ERROR, max(DISAGREEING - 1 / count, ALL_AGREE))  # one to come
+    return Limits(target.max_error or DEFAULT_ERROR)
 
 
-def _lowered(search: Trials, trial: Trial, ladders: Mapping[int, Ladder]) -> Trial:
-    """Lower layers' degrees one step each, the least harmful first, until none can be lowered."""
-    while True:
-        before = trial
-        harms = []
-        for layer, degree in before.degrees.items():
-            if degree > ladders[layer][0]:
-                lower = ladders[layer][ladders[layer].index(degree) - 1]
-                excess = search.trial({**before.degrees, layer: lower}, before).excess
-                harms.append((excess, layer, lower))
-        for excess, layer, lower in sorted(harms):
-            if excess <= 1:
-                lowered = search.trial({**trial.degrees, layer: lower}, trial)
-                trial = lowered if lowered.excess <= 1 else trial
-        if trial is before:
-            return trial
+def _choices(search: Trials, layers: Sequence[int], prices: Prices) -> Choices:
+    """Return the ladders of all layers, and the errors that their fits make at the outputs."""
+    ladders = {layer: _ladder(search, layer) for layer in layers}
+    count = enough_samples(search.graph, len(layers))
+    errors = dict[int, dict[int, float]]()
+    for layer, ladder in ladders.items():
+        fits = {degree: search.alone(layer, degree)[1] for degree in ladder}
+        ratio = search.sensitivity(layer, fits[PROBE][:count]).ratio
+        exact = search.exact[layer]
+        errors[layer] = {
+            degree: ratio * float(np.sqrt(np.mean((values - exact[: len(values)]) ** 2)))
+            for degree, values in fits.items()
+        }
+    return Choices(ladders, errors, prices)
+
+
+def _ladder(search: Trials, position: int) -> Ladder:
+    """Return the degrees to choose from: 4 where its fit becomes two squares, else 3."""
+    activation = search.graph.operations[position]
+    if not isinstance(activation, Activation) or not is_quartic_like(activation):
+        return DEGREES
+    if not feeds_narrow_layers(search.graph, position):
+        return DEGREES
+    made, _ = search.alone(position, QUARTIC[1])
+    t = made.scale * search.exact[activation.operand] + made.shift
+    quartic = Polynomial(0, made.coefficients, "chebyshev", activation.shape)
+    return QUARTIC if is_completable(quartic, Range(t.min(axis=0), t.max(axis=0), t)) else DEGREES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import scipy.sparse as sp
+
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.tensor_ir import (
@@ -13,6 +15,7 @@ from hec.compiler.tensor_ir import (
     TensorGraph,
     operands,
 )
+from hec.passes.fuse_linear import is_light
 from hec.passes.matrices import uniform_factor
 from hec.passes.rewriting import consumers
 
@@ -54,16 +57,16 @@ def _polynomial_problem(polynomial: Polynomial) -> str:
 def _linear_problem(linear: Linear, graph: TensorGraph, readers: list[list[int]]) -> str:
     if uniform_factor(linear) == 1.0:
         return "identity is left"
-    for operand in linear.operands:
+    for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
         inner = graph.operations[operand]
-        if isinstance(inner, Linear) and _is_cheap(linear, inner, readers[operand]):
+        is_read_once = len(readers[operand]) == 1
+        if isinstance(inner, Linear) and is_read_once and _is_cheap(matrix, inner):
             return f"linear after linear {operand} is not fused"
     return ""
 
 
-def _is_cheap(outer: Linear, inner: Linear, readers: list[int]) -> bool:
-    matrices = (*outer.matrices, *inner.matrices)
-    return len(readers) == 1 and all(m.nnz <= max(m.shape) for m in matrices)
+def _is_cheap(outer: sp.csr_array, inner: Linear) -> bool:
+    return all(is_light(outer, matrix) for matrix in inner.matrices)
 
 
 def _check_ranges(graph: TensorGraph, calibration: Calibration) -> None:

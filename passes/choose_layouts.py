@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import networkx as nx
 import numpy as np
 import scipy.sparse as sp
 
-from hec.compiler.arrangement import Arrangement, candidates
+from hec.compiler.arrangement import (
+    Arrangement,
+    before_copies,
+    candidates,
+    distinct,
+    in_place,
+)
 from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.cost import StepCosts
 from hec.compiler.diagonals import Gather, diagonal_index, diagonal_matrix, periodic_terms, supports
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.schedule import best_split, rotations, steps
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Linear, TensorGraph, inputs, operands
+from hec.compiler.tensor_ir import Bootstrap, Linear, TensorGraph, inputs, operands
 
 _SAMPLE = 400_000  # non-zeros from which a matrix's diagonals are estimated
 _NOMINAL_LIMBS = 4  # only the ratio of rotations to products matters here
+REFRESHED = 5.0  # seconds that a ciphertext of a refreshed tensor costs: its bootstrap
 
 
 def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGraph:
     """Choose layouts front to back, looking one matrix ahead.
 
-    Tensors that meet in an elementwise operation share a layout. An input that only matrices read
-    is arranged by the client for the first of them (`Gather`), which costs the server nothing.
+    Tensors that meet in an elementwise operation share a layout. Besides those of its shape, a
+    result may lie where its operand does (a sum in the place of its first summand), or where the
+    next matrix copies it to (`in_place`, `before_copies`): so the sum and the expansions of a
+    product of two matrices keep few diagonals. A ciphertext that is refreshed counts as much as its
+    bootstrap takes. An input that only matrices read is arranged by the client for the first of
+    them (`Gather`), which costs the server nothing.
 
     Source: LoLa's message representations; Orion's single-shot multiplexing.
     Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
@@ -67,6 +80,22 @@ class _Planner:
     kernels: dict[int, LinearKernel] = field(default_factory=dict)
     steps: frozenset[int] = frozenset()  # rotations that the kernels so far make
     samples: dict[int, sp.csr_array] = field(default_factory=dict)  # by the matrix's id
+    prices: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    numbers: dict[bytes, int] = field(default_factory=dict)  # of layouts
+
+    def __post_init__(self) -> None:
+        operations = self.graph.operations
+        self.makers: dict[int, list[int]] = {}  # by group: operations whose results it has
+        self.readers: dict[int, list[int]] = {}  # by group: matrices that read it
+        self.refreshes: dict[int, int] = {}  # by group: bootstraps of it
+        for position, operation in enumerate(operations):
+            group = self.groups[position]
+            self.makers.setdefault(group, []).append(position)
+            if isinstance(operation, Bootstrap):
+                self.refreshes[group] = self.refreshes.get(group, 0) + 1
+            if isinstance(operation, Linear):
+                for source in dict.fromkeys(self.groups[operand] for operand in operation.operands):
+                    self.readers.setdefault(source, []).append(position)
 
     def layout(self, position: int) -> Layout:
         if position in self.gathers:
@@ -82,13 +111,31 @@ class _Planner:
         """Choose the result's layout, unless an elementwise partner has it already."""
         group = self.groups[position]
         if group not in self.chosen:
-            source = self.chosen.get(self.groups[linear.operands[0]])
-            options = candidates(linear.shape, source, self.slots)
+            options = self._options(position, linear)
             self.chosen[group] = min(options, key=lambda o: self._price(position, linear, o))
         for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
             if operand in self.free and operand not in self.gathers:
                 self._place_input(operand, matrix, self.chosen[group])
         self.kernels[position] = self._kernel(linear, self.chosen[group].layout)
+
+    def _options(self, position: int, linear: Linear) -> list[Arrangement]:
+        """Return the layouts worth trying for the result of `linear`."""
+        first = linear.operands[0]
+        source = self.chosen.get(self.groups[first])
+        options = candidates(linear.shape, source, self.slots)
+        if first not in self.free or first in self.gathers:
+            options += in_place(linear.matrices[0], self.layout(first))
+        for later in self.readers.get(self.groups[position], []):
+            options += before_copies(self._matrix(later, position), self.slots)
+        return distinct(options)
+
+    def _matrix(self, reader: int, position: int) -> sp.csr_array:
+        """Return the matrix by which `reader` reads the group of `position`."""
+        linear = self.graph.operations[reader]
+        if not isinstance(linear, Linear):
+            raise InvalidProgram(f"choose_layouts: operation {reader} has no matrix")
+        groups = [self.groups[operand] for operand in linear.operands]
+        return linear.matrices[groups.index(self.groups[position])]
 
     def _place_input(self, position: int, matrix: sp.csr_array, result: Arrangement) -> None:
         found = self._best_gather(matrix, result)
@@ -147,12 +194,26 @@ class _Planner:
         return diagonal_matrix(terms, matrix, (result.blocks, source.blocks), self.slots)
 
     def _price(self, position: int, linear: Linear, option: Arrangement) -> float:
-        """Estimate the seconds of this matrix and of the cheapest continuation."""
+        """Estimate the seconds of this matrix, its partners, and the cheapest continuation."""
+        group = self.groups[position]
         own = sum(
             self._operand_price(operand, matrix, option)
             for operand, matrix in zip(linear.operands, linear.matrices, strict=True)
         )
-        return own + sum(self._next_prices(position, option))
+        others = sum(self._partner_prices(position, option))
+        refreshes = self.refreshes.get(group, 0) * option.layout.blocks * REFRESHED
+        return own + others + sum(self._next_prices(position, option)) + refreshes
+
+    def _partner_prices(self, position: int, option: Arrangement) -> Iterator[float]:
+        """Yield the seconds of matrices whose results are to share the layout."""
+        for partner in self.makers[self.groups[position]]:
+            linear = self.graph.operations[partner]
+            if partner <= position or not isinstance(linear, Linear):
+                continue
+            for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
+                if self.groups[operand] in self.chosen:
+                    source = self.chosen[self.groups[operand]].layout
+                    yield self._periodic_price(matrix, source, option.layout)
 
     def _operand_price(self, operand: int, matrix: sp.csr_array, option: Arrangement) -> float:
         if operand in self.free and operand not in self.gathers:
@@ -160,22 +221,48 @@ class _Planner:
             return found[0] if found else float("inf")
         return self._periodic_price(matrix, self.layout(operand), option.layout)
 
-    def _next_prices(self, position: int, option: Arrangement) -> list[float]:
-        group = self.groups[position]
-        prices = []
-        for later in range(position + 1, len(self.graph.operations)):
-            linear = self.graph.operations[later]
+    def _next_prices(self, position: int, option: Arrangement) -> Iterator[float]:
+        """Yield the seconds of the matrices that read the result, each with its best layout."""
+        here = self.groups[position]
+        for later in self.readers.get(here, []):
+            linear, group = self.graph.operations[later], self.groups[later]
             if not isinstance(linear, Linear):
                 continue
-            for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
-                if self.groups[operand] == group:
-                    options = candidates(linear.shape, option, self.slots)
-                    prices.append(
-                        min(self._periodic_price(matrix, option.layout, o.layout) for o in options)
-                    )
-        return prices
+            read = [
+                (matrix, option.layout if self.groups[operand] == here else self.layout(operand))
+                for operand, matrix in zip(linear.operands, linear.matrices, strict=True)
+                if self.groups[operand] == here or self._is_known(operand)
+            ]
+            options = (
+                [self.chosen[group]]
+                if group in self.chosen
+                else distinct(
+                    [
+                        *candidates(linear.shape, option, self.slots),
+                        *(result for matrix, source in read for result in in_place(matrix, source)),
+                    ]
+                )
+            )
+            yield min(
+                sum(self._periodic_price(matrix, source, result.layout) for matrix, source in read)
+                for result in options
+            )
+
+    def _is_known(self, position: int) -> bool:
+        """Tell whether the tensor has its layout, other than the client's own."""
+        return self.groups[position] in self.chosen
 
     def _periodic_price(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
+        key = id(matrix), self._number(source), self._number(result)
+        if key not in self.prices:
+            self.prices[key] = self._priced(matrix, source, result)
+        return self.prices[key]
+
+    def _number(self, layout: Layout) -> int:
+        """Return the same number for layouts that are the same."""
+        return self.numbers.setdefault(layout.elements.tobytes(), len(self.numbers))
+
+    def _priced(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
         if id(matrix) not in self.samples:
             self.samples[id(matrix)] = _sampled(matrix)
         width = max(source.period, result.period)

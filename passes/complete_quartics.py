@@ -75,6 +75,11 @@ def is_quartic_like(activation: Activation) -> bool:
     return bool(abs(fitted[3]) <= 2 * abs(fitted[4]))  # h at most 0.5
 
 
+def is_completable(operation: Polynomial, seen: Range) -> bool:
+    """Return whether completing a polynomial of degree 4 keeps its precision on that range."""
+    return _completed(operation, seen) is not None
+
+
 def _completed(operation: Polynomial, seen: Range) -> Array | None:
     """Return rows a, b, c, d, h, each (elements,), or None where completing loses precision."""
     power = _power_coefficients(operation)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from hec.compiler.tensor_ir import Array, Linear
 
@@ -46,6 +45,11 @@ def uniform_factor(linear: Linear) -> float | None:
 def is_selection(matrix: sp.csr_array) -> bool:
     """Return whether every row takes at most one element: a scaling, permutation, copy, slice."""
     return int(np.diff(matrix.indptr).max(initial=0)) <= 1
+
+
+def is_copy(matrix: sp.csr_array) -> bool:
+    """Return whether every row takes exactly one element, as it is."""
+    return bool((np.diff(matrix.indptr) == 1).all() and (matrix.data == 1.0).all())
 
 
 def scaled(matrix: sp.csr_array, rows: Array | float, columns: Array | float) -> sp.csr_array:
@@ -98,9 +102,9 @@ def multiplications(outer: sp.csr_array, inner: sp.csr_array) -> int:
 def diagonals(matrix: sp.csr_array) -> int:
     """Return how many generalized diagonals an encrypted product with `matrix` takes, about.
 
-    Never more than the shorter side: a short matrix is wrapped around (algorithms.md, 1).
+    A diagonal has at most one entry of a row and of a column, and layouts come close to one in
+    each; never more than the shorter side, as a short matrix is wrapped around (algorithms.md, 1).
     """
-    counts = np.diff(matrix.indptr)
-    rows = np.repeat(np.arange(matrix.shape[0]), counts)
-    offsets: NDArray[np.int64] = np.unique(matrix.indices - rows)
-    return min(offsets.size, *matrix.shape)
+    rows = int(np.diff(matrix.indptr).max(initial=0))
+    columns = int(np.bincount(matrix.indices, minlength=1).max(initial=0))
+    return min(max(rows, columns), *matrix.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,9 +14,28 @@ from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
-from hec.passes.intervals import by_channel, by_sample, each_element, shared_intervals, tail
-from hec.passes.stand_in import SERIES, StandIn, shared, unweighted
-from hec.passes.trials import DISAGREEING, Limits, Trials
+from hec.passes.advice import warn_of_error
+from hec.passes.heavy_tails import each_outside, positive_reach
+from hec.passes.intervals import (
+    by_channel,
+    by_sample,
+    channels_of,
+    each_element,
+    outward,
+    reach,
+    sample_peaks,
+    shared_intervals,
+    tail,
+)
+from hec.passes.stand_in import (
+    SERIES,
+    StandIn,
+    gains,
+    mean_errors,
+    shared_density,
+    unweighted,
+)
+from hec.passes.trials import ALL_AGREE, DISAGREEING, Limits, Trials, with_sensitivities
 
 NOISE: Final = 4e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
@@ -45,7 +65,8 @@ def refresh_activations(
     trials = Trials(graph, calibration, _stand_in, _limits(target, calibration))
     degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
     best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
-    return best.rebuilt.finish(graph.outputs)
+    warn_of_error(trials, best)
+    return with_sensitivities(trials, best).finish(graph.outputs)
 
 
 def _limits(target: Target, calibration: Calibration) -> Limits:
@@ -53,6 +74,8 @@ def _limits(target: Target, calibration: Calibration) -> Limits:
         return Limits()
     if target.max_error is not None or calibration.samples is None:
         return Limits(target.max_error or ERROR)
+    if target.min_agreement is not None:
+        return Limits(disagreement=max(1 - target.min_agreement, ALL_AGREE))
     count = len(next(iter(calibration.samples.values())))
     return Limits(ERROR, max(DISAGREEING, 1 / count))  # one sample may always be close
 
@@ -94,16 +117,23 @@ def _stand_in(
     """Fit a series of `degree` to inputs in `operand`, to give the outputs `wanted`."""
     if operand.values is None or wanted is None:
         return unweighted(SERIES, activation.function, operand, degree)
-    shape, count = activation.shape, len(wanted)
+    shape, count = channels_of(operand.values, activation.shape), len(wanted)
     x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
-    low, high = shared_intervals(x, activation.function, margin, count, OUTSIDE)
+    outside = each_outside(OUTSIDE, len(x))
+    reach_of = partial(reach, samples=count, margin=margin, outside=outside)
+    low, high = shared_intervals(x, activation.function, count, reach_of)
+    high = positive_reach(activation.function, x, high, count, outside)
     centre, radius = (low + high) / 2, (high - low) / 2
     t = (x - centre[:, None]) / radius[:, None]
-    beyond = tail(np.abs(t).reshape(len(t), count, -1).max(axis=(0, 2))[:, None])
+    far = outward(t, activation.function, low, high)
+    beyond = tail(sample_peaks(far, count).max(axis=0)[:, None])
     noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
-    coefficients, gain, bias, values = shared(
-        SERIES, activation.function, noisy, y, (centre, radius), degree
-    )
+    gain, held = gains(activation.function, radius), 2 * fourier.REACH
+    targets = activation.function(centre[0] + radius[0] * SERIES.grid) / gain[0]
+    coefficients = SERIES.fit(targets, shared_density(noisy, y, gain), degree)
+    values = gain[:, None] * SERIES.values(coefficients, noisy)
+    bias = mean_errors(values, y)
+    values += bias[:, None]
     each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
     return StandIn(
         SERIES,
@@ -113,6 +143,8 @@ def _stand_in(
         each[2],
         each[3],
         (float(low.min()), float(high.max())),
+        (float((centre - held * radius).min()), float((centre + held * radius).max())),
+        1.0,
         beyond,
         by_sample(values, count),
     )

@@ -39,7 +39,9 @@ def _scaled_reader(
 ) -> int | None:
     """Return the elementwise reader that `position` should be rescaled for, if there is one."""
     inner = operations[position]
-    if not isinstance(inner, Linear) or all(is_selection(matrix) for matrix in inner.matrices):
+    if not isinstance(inner, Linear):
+        return None
+    if len(inner.matrices) == 1 and is_selection(inner.matrices[0]):
         return None
     readers = consumers(replace(graph, operations=tuple(operations)))[position]
     read_outside = {output.operand for output in graph.outputs}

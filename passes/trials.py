@@ -10,29 +10,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hec.compiler.calibration import Calibration, Range, affordable_samples
-from hec.compiler.errors import InvalidProgram, warn
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.evaluate import evaluate
+from hec.compiler.goals import tells_class
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
+    Bootstrap,
     Fit,
     Input,
+    Multiply,
+    Polynomial,
     TensorGraph,
-    TensorOperation,
     inputs,
     operands,
     size,
 )
-from hec.passes.rewriting import Rebuilt, with_operands
+from hec.passes.rewriting import Rebuilt
+from hec.passes.sensitivities import (
+    Sensitivity,
+    enough_samples,
+    output_error,
+    sensitivity,
+    value_of,
+)
 from hec.passes.stand_in import StandIn
 
 DEFAULT_ERROR = 0.09  # share of the outputs' rms; measured: MNIST networks agree on 98.8 % or more
 DISAGREEING = 0.01  # share of samples whose largest output may become another, by default
+ALL_AGREE = 1e-9  # of the samples may disagree where none may: a limit to divide by
+ALONE_VALUES = 1_000_000  # of one activation, on which its fit alone is judged
+FEWEST = 128  # samples for that, where there are as many
 SYNTHETIC_SAMPLES = 64  # uniform inputs that stand for calibration data in the search
 
 # From the activation, where its inputs are, the outputs wanted, degree, margin.
@@ -54,6 +69,8 @@ class Trial:
     degrees: Mapping[int, int]
     rebuilt: Rebuilt = field(default_factory=Rebuilt)
     values: list[Array] = field(default_factory=list)  # of the old graph's operations
+    made: dict[int, StandIn] = field(default_factory=dict)  # by the activation's old position
+    places: dict[int, int] = field(default_factory=dict)  # of its polynomial or series, likewise
     excess: float = 0.0  # largest use of a limit: at most 1 where all are kept
 
 
@@ -76,13 +93,16 @@ class Trials:
         self.calibration = calibration
         self.samples = calibration.samples or _synthetic(graph, calibration)
         self.exact = evaluate(graph, self.samples)
+        products = (op for op in graph.operations if isinstance(op, Multiply))
+        self.multiplied = {source for product in products for source in operands(product)}
 
     def trial(self, degrees: Mapping[int, int], known: Trial | None = None) -> Trial:
         """Return the network with a stand-in of the given degree for each activation."""
         trial = Trial(degrees)
         start = 0
         if known is not None:
-            start = min(i for i in degrees if degrees[i] != known.degrees[i])
+            changed = (i for i in degrees if degrees[i] != known.degrees[i])
+            start = min(changed, default=len(self.graph.operations))
             self._take_over(known, start, trial)
         for position in range(start, len(self.graph.operations)):
             self._append(trial, position)
@@ -95,6 +115,8 @@ class Trials:
         trial.rebuilt.positions = {i: kept[i] for i in range(start)}
         count = max(trial.rebuilt.positions.values(), default=-1) + 1
         trial.rebuilt.operations = known.rebuilt.operations[:count]
+        trial.made = {i: made for i, made in known.made.items() if i < start}
+        trial.places = {i: place for i, place in known.places.items() if i < start}
 
     def _append(self, trial: Trial, position: int) -> None:
         operation = self.graph.operations[position]
@@ -105,7 +127,8 @@ class Trials:
         if isinstance(operation, Input):
             trial.values.append(self.exact[position])
         else:
-            trial.values.append(_value(operation, trial.values))
+            known = {i: trial.values[i] for i in operands(operation)}
+            trial.values.append(value_of(operation, known, len(self.exact[0])))
 
     def _append_stand_in(self, trial: Trial, position: int, activation: Activation) -> None:
         rebuilt, x = trial.rebuilt, trial.values[activation.operand]
@@ -113,22 +136,27 @@ class Trials:
         seen = Range(x.min(axis=0), x.max(axis=0), x)
         wanted: Array | None = self.exact[position]
         degree = trial.degrees[position]
+        fitted = seen
         if self.calibration.samples is None:
             prefix = TensorGraph(tuple(rebuilt.operations), ())
             fitted, wanted = self.calibration.ranges(prefix)[operand], None
-        else:
-            fitted = seen
         made = self.make(activation, fitted, wanted, degree, self.calibration.margin)
+        if position in self.multiplied:
+            made = made.without_layer()
+        trial.made[position] = made
         y = made.values(x) if made.noisy is None else made.noisy
         trial.values.append(y)
         error = float(np.sqrt(np.mean((y - self.exact[position]) ** 2)))
         name, observed = str(activation.function), seen.interval()
-        fit = Fit(name, degree, made.interval, observed, error, made.tail)
+        fit = Fit(
+            name, degree, made.interval, observed, error, made.tail, made.bounded, made.radius
+        )
+        trial.places[position] = len(rebuilt.operations) + 1  # after the scaling
         for step in made.operations(activation, operand, len(rebuilt.operations), fit):
             rebuilt.positions[position] = rebuilt.add(step)
 
     def lowest(self, candidates: Iterable[Mapping[int, int]]) -> Trial:
-        """Return the first trial that keeps all limits, else the best; warn of a large error."""
+        """Return the first trial that keeps all limits, else the one that comes nearest."""
         best: Trial | None = None
         for degrees in candidates:
             trial = self.trial(degrees)
@@ -138,43 +166,75 @@ class Trials:
                 return trial
         if best is None:
             raise InvalidProgram("trials: there is nothing to try")
-        error, limit = self.error(best), self.limits.error
-        if error > limit:  # else a few samples are too close between two classes to tell
-            warn(
-                f"fitted activations change the outputs by {error:.3g} of their root mean square, "
-                f"more than the {limit:g} asked for",
-                f"{len(best.degrees)} activations, of degree {max(best.degrees.values())} at most",
-                "raise --max-error, calibrate on more samples, or train with smaller activation "
-                "ranges",
-            )
         return best
 
     def error(self, trial: Trial) -> float:
         """Return the largest error of an output: root mean square, over that of the output."""
-        errors = [0.0]
-        for output in self.graph.outputs:
-            exact = self.exact[output.operand]
-            error = np.sqrt(np.mean((trial.values[output.operand] - exact) ** 2))
-            errors.append(float(error / (np.sqrt(np.mean(exact**2)) or 1.0)))
-        return max(errors) if np.isfinite(errors).all() else np.inf
+        read = [output.operand for output in self.graph.outputs]
+        exact = {i: self.exact[i] for i in read}
+        return output_error({i: trial.values[i] for i in read}, exact, read)
+
+    def alone(self, position: int, degree: int) -> tuple[StandIn, Array]:
+        """Return the stand-in of one activation whose inputs are exact, and its values there.
+
+        On as many of the samples as `ALONE_VALUES` are, `FEWEST` at least.
+        """
+        activation = self.graph.operations[position]
+        if not isinstance(activation, Activation):
+            raise InvalidProgram(f"trials: operation {position} is no activation")
+        count = max(FEWEST, ALONE_VALUES // size(activation))
+        x, wanted = self.exact[activation.operand][:count], self.exact[position][:count]
+        seen, known = Range(x.min(axis=0), x.max(axis=0), x), self.calibration.samples is not None
+        if not known:
+            seen = self._sound_ranges[activation.operand]
+        margin = self.calibration.margin
+        made = self.make(activation, seen, wanted if known else None, degree, margin)
+        return made, made.values(x)
+
+    @cached_property
+    def _sound_ranges(self) -> list[Range]:
+        return self.calibration.ranges(self.graph)
+
+    def sensitivity(self, position: int, values: Array) -> Sensitivity:
+        """Return what happens if one activation has `values` on the first samples."""
+        return sensitivity(self.graph, self.exact, position, values)
 
     def _excess(self, trial: Trial) -> float:
-        shares = [self.error(trial) / self.limits.error]
-        for output in self.graph.outputs:
-            exact, found = self.exact[output.operand], trial.values[output.operand]
-            if exact.shape[1] > 1:
-                disagreeing = np.mean(exact.argmax(axis=1) != found.argmax(axis=1))
-                shares.append(float(disagreeing) / self.limits.disagreement)
-        return max(shares)
+        changed = classes_changed(self, trial) / self.limits.disagreement
+        return max(self.error(trial) / self.limits.error, changed)
 
 
-def _value(operation: TensorOperation, values: list[Array]) -> Array:
-    """Evaluate one operation on values known for its operands."""
-    sources = tuple(dict.fromkeys(operands(operation)))
-    known = {str(source): values[source] for source in sources}
-    stubs = tuple(Input(name, value.shape[1:]) for name, value in known.items())
-    graph = TensorGraph((*stubs, with_operands(operation, sources.index)), ())
-    return evaluate(graph, known or {"": values[0]})[-1]
+def classes_changed(trials: Trials, trial: Trial) -> float:
+    """Return the largest share of samples, over the outputs that tell a class, with another one."""
+    shares = [0.0]
+    for output in trials.graph.outputs:
+        if tells_class(trials.graph, output):
+            exact = classes(trials.exact[output.operand])
+            shares.append(float(np.mean(exact != classes(trial.values[output.operand]))))
+    return max(shares)
+
+
+def with_sensitivities(trials: Trials, trial: Trial) -> Rebuilt:
+    """Return the graph of `trial`, its fits with what their errors alone do to the outputs."""
+    operations = trial.rebuilt.operations
+    count = enough_samples(trials.graph, len(trial.made))
+    for position, made in trial.made.items():
+        (operand,) = operands(trials.graph.operations[position])
+        x = trials.exact[operand][:count]
+        found = trials.sensitivity(position, made.values(x))
+        core = trial.places[position]
+        operation = operations[core]
+        if isinstance(operation, Polynomial | Bootstrap) and operation.fit is not None:
+            fit = replace(operation.fit, sensitivity=found.ratio, at_outputs=found.output_error)
+            operations[core] = replace(operation, fit=fit)
+    return trial.rebuilt
+
+
+def classes(values: Array) -> NDArray[np.int64]:
+    """Return the class of each sample, (samples, elements); one number alone is a logit."""
+    if values.shape[1] > 1:
+        return np.asarray(values.argmax(axis=1), np.int64)
+    return np.asarray(values[:, 0] > 0, np.int64)
 
 
 def affordable(graph: TensorGraph, calibration: Calibration, budget: int) -> Calibration:

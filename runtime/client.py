@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hec.compiler.client_steps import prepared
 from hec.compiler.errors import fail
 from hec.compiler.memory import client_memory, require_memory
 from hec.compiler.plan import Plan
@@ -93,9 +94,10 @@ class Client:
 
     def _encrypt(self, item: PlanInput, x: ArrayLike) -> tuple[bytes, ...]:
         place = f"input '{item.name}'"
-        values = checked_array(x, item.shape, place)
+        given = checked_array(x, item.shape, place)
+        values = prepared(given[None], item.shape, item.prologue)
         check_range(values, item.interval, place)
-        packed = item.layout.pack(values.reshape(1, -1) / item.divisor)[0]
+        packed = item.layout.pack(values / item.divisor)[0]
         encrypt = self._secret.encrypt
         return tuple(encrypt(block, item.level, item.scale, place) for block in packed)
 

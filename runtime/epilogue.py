@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler.errors import fail
-from hec.compiler.tensor_ir import EpilogueStep
+from hec.compiler.tensor_ir import ClientStep, EpilogueStep
 
 AnyArray = NDArray[np.generic]
 
 
-def apply(values: NDArray[np.float64], steps: Iterable[EpilogueStep]) -> AnyArray:
+def apply(values: NDArray[np.float64], steps: Iterable[ClientStep]) -> AnyArray:
     """Return `values` (in its output shape) after every step in turn."""
     result: AnyArray = values
     for step in steps:
@@ -25,7 +25,7 @@ def apply(values: NDArray[np.float64], steps: Iterable[EpilogueStep]) -> AnyArra
     return result
 
 
-def check(shape: tuple[int, ...], steps: Iterable[EpilogueStep], place: str) -> None:
+def check(shape: tuple[int, ...], steps: Iterable[ClientStep], place: str) -> None:
     """Raise `CompileError` unless `apply` can run the steps on a tensor of `shape`."""
     try:
         apply(np.zeros(shape), steps)
@@ -52,7 +52,9 @@ def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(values >= 0, 1.0, power) / (1 + power))
 
 
-def _apply(values: AnyArray, step: EpilogueStep) -> AnyArray:
+def _apply(values: AnyArray, step: ClientStep) -> AnyArray:
+    if not isinstance(step, EpilogueStep):
+        return step(values)
     match step.name:
         case "softmax":
             return softmax(np.asarray(values, np.float64), step.axis)

@@ -89,11 +89,14 @@ def prepare(
 
 
 def run(
-    prepared: Prepared[Ciphertext, Plaintext], inputs: Mapping[str, list[Ciphertext]]
+    prepared: Prepared[Ciphertext, Plaintext],
+    inputs: Mapping[str, list[Ciphertext]],
+    see: Callable[[int, list[Ciphertext]], None] = lambda position, value: None,
 ) -> dict[str, list[Ciphertext]]:
     """Return the ciphertexts of every output, given those of every input; both by name.
 
-    Raise `CompileError` if the inputs are not those of the program.
+    `see` is shown every value once it is computed. Raise `CompileError` if the inputs are not
+    those of the program.
     """
     _check_inputs(prepared.program, inputs)
     values: dict[int, list[Ciphertext]] = {}
@@ -107,6 +110,7 @@ def run(
                 outputs[instruction.name] = values[instruction.operand]
             else:
                 values[position] = _step(prepared, position, values)
+            see(position, values.get(position, []))
             stream.used(position)
             for last in prepared.released[position]:
                 values.pop(last, None)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform
+from hec.compiler.client_steps import prepared
 from hec.compiler.errors import fail
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput, PlanOutput
 from hec.runtime import epilogue
-from hec.runtime.cleartext import Cleartext, Plain, Slots
-from hec.runtime.executor import Prepared, prepare, run
+from hec.runtime.cleartext import Cleartext, Slots
+from hec.runtime.exceedances import Exceedances
+from hec.runtime.executor import prepare, run
 from hec.runtime.simulator import Simulator, sparse
 
 AnyArray = NDArray[np.generic]
@@ -33,6 +35,7 @@ class Simulation:
     overflows: int  # slot values that the modulus could not hold
     outside: int = 0  # slot values that entered a bootstrap outside of its interval
     wrapped: int = 0  # samples that had one so far outside that it is lost
+    exceedances: tuple[tuple[int, int] | None, ...] = ()  # see `Exceedances.found`
 
 
 def simulate(plan: Plan, samples: Samples, seed: int = 0) -> AnyArray | dict[str, AnyArray]:
@@ -93,16 +96,19 @@ def _run(
     count = len(next(iter(arrays.values())))
     prepared = prepare(plan.server.program, backend)
     batch = max(1, _BATCH_VALUES // _widest(plan))
-    parts, wrapped = [], 0
+    parts, wrapped, exceedances = [], 0, Exceedances(plan.server.fits)
     for start in range(0, count, batch):
         chosen = {name: array[start : start + batch] for name, array in arrays.items()}
         backend.start_batch(min(batch, count - start))
-        parts.append(_batch(plan, prepared, backend, chosen))
+        fresh = {i.name: _encrypted(i, chosen[i.name], backend) for i in plan.client.inputs}
+        parts.append(_unpacked(plan, run(prepared, fresh, exceedances.see)))
         wrapped += int(backend.wrapped.sum())
         progress(min(start + batch, count))
     raw = {o.name: np.concatenate([part[o.name] for part in parts]) for o in plan.client.outputs}
     outputs = {o.name: finish(o, raw[o.name]) for o in plan.client.outputs}
-    return Simulation(outputs, raw, backend.overflows, backend.outside, wrapped)
+    return Simulation(
+        outputs, raw, backend.overflows, backend.outside, wrapped, exceedances.found()
+    )
 
 
 def by_name(plan: Plan, samples: Samples) -> dict[str, Array]:
@@ -162,14 +168,7 @@ def _widest(plan: Plan) -> int:
     return slots * max(blocks)
 
 
-def _batch(
-    plan: Plan,
-    prepared: Prepared[Slots, Plain],
-    backend: _Exact | Simulator,
-    arrays: Mapping[str, Array],
-) -> dict[str, Array]:
-    fresh = {item.name: _encrypted(item, arrays[item.name], backend) for item in plan.client.inputs}
-    results = run(prepared, fresh)
+def _unpacked(plan: Plan, results: Mapping[str, list[Slots]]) -> dict[str, Array]:
     raw: dict[str, Array] = {}
     for item in plan.client.outputs:
         packed = np.stack([block.values for block in results[item.name]], axis=1)
@@ -178,7 +177,7 @@ def _batch(
 
 
 def _encrypted(item: PlanInput, values: Array, backend: _Exact | Simulator) -> list[Slots]:
-    packed = item.layout.pack(values / item.divisor)
+    packed = item.layout.pack(prepared(values, item.shape, item.prologue) / item.divisor)
     blocks = [packed[:, block] for block in range(item.layout.blocks)]
     return [backend.encrypt(block, item.level, item.scale) for block in blocks]
 

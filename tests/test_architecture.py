@@ -18,7 +18,7 @@ IMPORTED_FROM = ("hec", "hec.compiler", "hec.passes", "hec.runtime")
 # A module may import from its own line, as long as that makes no cycle, and from the lines above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "target", "functions", "security", "atomic_file", "checked_json"}),
-    frozenset({"record", "tensor_ir", "layout", "ckks_ir", "backend"}),
+    frozenset({"record", "client_steps", "tensor_ir", "layout", "ckks_ir", "backend"}),
     frozenset({"everything that no other line names"}),  # evaluate, typing_rules, kernels, ...
     frozenset({"passes"}),
     frozenset(
@@ -30,15 +30,29 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plain_bootstraps",
             "refresh_parameters",
             "strategies",
+            "fidelity",
             "plan",
             "plan_parts",
             "plan_rules",
             "pipeline",
         }
     ),
-    frozenset({"report", "check", "encrypted_check", "clear_model", "agreement"}),
+    frozenset(
+        {
+            "report",
+            "check",
+            "encrypted_check",
+            "clear_model",
+            "agreement",
+            "onnx_backend",
+            "findings",
+            "lint_ranges",
+            "lint_rules",
+            "lint",
+        }
+    ),
     frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
-    frozenset({"cli_compile", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
+    frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
     frozenset({"cli"}),
 )
 MIDDLE = 2
@@ -48,6 +62,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "atomic_file",
         "checked_json",
         "record",
+        "client_steps",
         "tensor_ir",
         "layout",
         "ckks_ir",
@@ -70,11 +85,11 @@ RUNTIME_MAY_IMPORT = frozenset(
 )
 # These may import the runtime, but only inside a function: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
-    {"pipeline", "check", "encrypted_check", "cli_roles", "cli_demo"}
+    {"pipeline", "check", "encrypted_check", "onnx_backend", "cli_roles", "cli_demo"}
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})
-HEAVY = ("tenseal", "_sealapi_cpp", "openfhe", "onnxruntime", "torch")
+HEAVY = ("tenseal", "_sealapi_cpp", "openfhe", "onnxruntime", "torch", "sklearn", "skl2onnx")
 
 FILE_LINES, FUNCTION_LINES = 400, 50
 BANNED_WORDS = frozenset({"utils", "util", "helpers", "helper", "common", "manager"})
@@ -216,9 +231,14 @@ def test_every_public_function_and_class_says_what_it_does() -> None:
         for path in source_files()
         for node in parse(path).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-        if not ast.get_docstring(node)
+        if not ast.get_docstring(node) and not is_overload(node)
     ]
     assert not silent
+
+
+def is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Return whether it is one of several signatures, whose last definition says what it does."""
+    return any(isinstance(x, ast.Name) and x.id == "overload" for x in node.decorator_list)
 
 
 def test_the_layers_name_modules_that_exist() -> None:

@@ -16,7 +16,7 @@ from cli_runner import MLP, hec
 from hec.compiler import pipeline
 from hec.compiler.errors import InvalidProgram, warn
 
-COMMANDS = ("compile", "report", "check", "keygen", "encrypt", "run", "decrypt", "demo")
+COMMANDS = ("compile", "lint", "report", "check", "keygen", "encrypt", "run", "decrypt", "demo")
 HEAVY = ("numpy", "scipy", "onnx", "onnxruntime", "tenseal", "networkx", "rich")
 
 
@@ -166,3 +166,21 @@ def test_the_options_of_compile_reach_the_target(
 
     target = Target("tenseal", 192, 9.5, 0.01, 7, {"a=b": (1, 3), "c": (2,)}, (-2.0, 3.0))
     assert seen == [(MLP, None, target)]
+
+
+def test_an_agreement_reaches_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist_test: NDArray[np.float32]
+) -> None:
+    seen = []
+
+    def compile(model: Path, samples: object, target: object, progress: object) -> None:
+        seen.append(target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "compile", compile)
+    np.save(tmp_path / "x.npy", mnist_test[:1])
+    options = ("--calibration", tmp_path / "x.npy", "--min-agreement", 0.97)
+    hec("compile", MLP, "-o", tmp_path / "x.hec", *options)
+    from hec.compiler.target import Target
+
+    assert seen == [Target(min_agreement=0.97)]

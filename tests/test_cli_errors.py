@@ -56,6 +56,27 @@ OPTIONS = [
         "  help: give a positive share of the outputs' root mean square, such as 0.05\n",
     ),
     (
+        ("--min-agreement", "1.5", "--calibration", "{folder}/x.npy"),
+        "an agreement of 1.5 is not a share that can be reached\n"
+        "  --> --min-agreement 1.5\n"
+        "  help: give a share of the samples up to 1, such as 0.99\n",
+    ),
+    (
+        ("--min-agreement", "0.99", "--max-error", "0.1", "--calibration", "{folder}/x.npy"),
+        "an agreement and an error are two goals for the same choice of degrees\n"
+        "  --> --min-agreement 0.99 --max-error 0.1\n"
+        "  help: leave out one of the two options\n",
+    ),
+    (
+        ("--min-agreement", "0.99", "--degree", "7"),
+        "where the degree is given nothing can be chosen to reach an agreement\n"
+        "  --> --min-agreement 0.99 --degree 7\n"
+        "  help: leave out one of the two options\n"
+        "an agreement is measured on samples, and there are none\n"
+        "  --> --min-agreement 0.99\n"
+        "  help: pass --calibration with a few hundred real inputs, or use --max-error\n",
+    ),
+    (
         ("--security", 100),
         "no parameters are standardised for 100 bits of security\n"
         "  --> --security 100\n"
@@ -66,6 +87,12 @@ OPTIONS = [
         "there is no backend 'seal'\n"
         "  --> --backend seal\n"
         "  help: give one of auto, tenseal, openfhe\n",
+    ),
+    (
+        ("--maxpool", "exact"),
+        "'exact' is nothing that could stand for MaxPool\n"
+        "  --> --maxpool exact\n"
+        "  help: give approximate or average\n",
     ),
     (
         ("--input", "image"),

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hec.compiler import agreement, check, encrypted_check, report
+from hec.compiler import (
+    activation_report,
+    agreement,
+    check,
+    encrypted_check,
+    findings,
+    lint,
+    report,
+)
 from hec.compiler.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,9 +114,10 @@ def test_the_options_of_compile_are_all_in_the_guide() -> None:
 
 JSON_RECORDS = (
     report.Report, report.ParametersReport, report.TensorReport, report.ServerReport,
-    report.LayerReport, report.ActivationReport, check.Check, check.OutputCheck,
+    report.LayerReport, activation_report.ActivationReport, check.Check, check.OutputCheck,
     report.BootstrapReport, report.SecondsReport, report.MemoryReport, check.BootstrapCheck,
-    encrypted_check.EncryptedCheck, agreement.Error,
+    check.ActivationCheck,
+    encrypted_check.EncryptedCheck, agreement.Error, lint.Lint, findings.Finding, findings.Price,
 )  # fmt: skip
 
 
@@ -119,3 +128,13 @@ def test_every_key_of_the_json_output_is_in_the_guide(record: type) -> None:
     )
     documented = set(re.findall(r"`([a-z_]+)`", machines))
     assert not {field.name for field in dataclasses.fields(record)} - documented
+
+
+def test_every_rule_of_lint_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    rules = set()
+    for path in (ROOT / "compiler").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        rules |= set(re.findall(r'Finding\(\s*"([a-z-]+)"', text))
+    assert len(rules) >= 13
+    assert not rules - set(re.findall(r"^\| `([a-z-]+)` \|", guide, re.MULTILINE))

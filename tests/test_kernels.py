@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from math import isclose
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from conftest import Golden
+from hec.compiler import series_tree
 from hec.compiler.ckks_ir import LinearTransform, Polynomial
 from hec.compiler.kernels import (
     ConstantCache,
@@ -16,6 +19,7 @@ from hec.compiler.kernels import (
     apply_rotate_sum,
     encode_linear,
 )
+from hec.compiler.series_tree import product_count
 from hec.compiler.typing_rules import polynomial_depth
 from hec.runtime.cleartext import Plain, Slots
 from sample_graphs import Strict, nominal
@@ -30,12 +34,20 @@ SCALE = 2.0**40
 class Counting(Strict):
     """Counts products and encodings."""
 
-    products = 0
+    products = scalings = rescalings = 0
     encoded = 0
 
     def multiply(self, x: Slots, y: Slots) -> Slots:
         self.products += 1
         return super().multiply(x, y)
+
+    def multiply_plain(self, x: Slots, y: Plain) -> Slots:
+        self.scalings += 1
+        return super().multiply_plain(x, y)
+
+    def rescale(self, x: Slots) -> Slots:
+        self.rescalings += 1
+        return super().rescale(x)
 
     def encode(self, values: Array, level: int, scale: float) -> Plain:
         self.encoded += 1
@@ -57,7 +69,7 @@ def evaluated(coefficients: Array, x: Slots, block: int = 0, scale: float = SCAL
     return apply_polynomial(x, instruction, block, Strict(PARAMETERS), primes, ConstantCache())
 
 
-@pytest.mark.parametrize("degree", range(1, 32))
+@pytest.mark.parametrize("degree", range(1, 64))
 def test_a_polynomial_is_its_chebyshev_series(degree: int) -> None:
     coefficients, x = series(0, degree), fresh(6, 2.0**39.3)
     found = evaluated(coefficients, x, scale=2.0**38.6)
@@ -88,20 +100,52 @@ def test_coefficients_may_be_zero(degree: int) -> None:
 
 
 def test_a_polynomial_uses_no_level_more_than_it_takes() -> None:
-    for degree in range(1, 32):
+    for degree in range(1, 64):
         assert evaluated(series(0, degree), fresh(polynomial_depth(degree))).level == 0
 
 
-@pytest.mark.parametrize("degree", range(1, 32))
-def test_products_of_ciphertexts_are_bounded(degree: int) -> None:
-    """One for each doubling of the degree, and one for each inner node of the binary tree."""
-    backend, depth = Counting(PARAMETERS), polynomial_depth(degree)
-    instruction = Polynomial(0, series(0, degree), SCALE)
-    constants: ConstantCache[Plain] = ConstantCache()
-    apply_polynomial(fresh(6), instruction, 0, backend, PARAMETERS.primes, constants)
-    assert backend.products <= depth - 1 + 2 ** (depth - 1) - 1
-    if degree in (1, 2, 3, 7, 15, 31):
-        assert backend.products == {1: 0, 2: 2, 3: 2, 7: 5, 15: 10, 31: 19}[degree]
+def counts(coefficients: Array) -> Counting:
+    """Evaluate the series, and return what was counted."""
+    backend = Counting(PARAMETERS)
+    instruction = Polynomial(0, coefficients, SCALE)
+    apply_polynomial(fresh(6), instruction, 0, backend, PARAMETERS.primes, ConstantCache())
+    return backend
+
+
+def test_products_of_ciphertexts_are_few_and_depth_the_least(golden: Golden) -> None:
+    """About sqrt(2 d) + log2(d) products; a slower tree shows as a larger number in the table."""
+    lines = ["degree  levels  products  scalings  rescalings"]
+    for degree in range(1, 64):
+        made, levels = counts(series(0, degree)), polynomial_depth(degree)
+        assert levels == int(np.ceil(np.log2(degree + 1)))
+        assert made.products == product_count(degree)
+        assert made.products <= np.sqrt(2 * degree) + np.log2(degree) + 1
+        lines.append(
+            f"{degree:6}  {levels:6}  {made.products:8}  {made.scalings:8}  {made.rescalings:10}"
+        )
+    golden.check("series.txt", "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("degree", range(1, 13))
+def test_no_other_split_takes_fewer_products(degree: int) -> None:
+    """All sets of known polynomials are tried, not only T_1, T_2, ... and powers of two."""
+    found = []
+    for chosen in itertools.product((False, True), repeat=max(degree - 1, 0)):
+        known = frozenset({1} | {n + 2 for n, used in enumerate(chosen) if used})
+        if all({n // 2, n - n // 2} <= known for n in known - {1}):
+            found.append(len(known) - 1 + series_tree._products(degree, degree.bit_length(), known))
+    assert product_count(degree) == min(found)
+
+
+def test_zero_coefficients_take_no_product() -> None:
+    for degree in (15, 31):
+        odd, even = series(0, degree), series(0, degree)
+        odd[::2], even[1::2] = 0.0, 0.0
+        for part in (odd, even):
+            assert counts(part).scalings < counts(series(0, degree)).scalings
+        assert counts(even).products < product_count(degree)
+    assert counts(np.eye(17)[16]).products == 5
+    assert counts(np.eye(32)[0]).products == 0
 
 
 def test_constants_are_encoded_once() -> None:

@@ -65,6 +65,16 @@ def _recursive() -> ModelProto:
     return model
 
 
+def _branching() -> ModelProto:
+    branch = helper.make_graph(
+        [node("Relu", "z", "q")], "b", [], [helper.make_tensor_value_info("q", 1, None)]
+    )
+    choice = helper.make_node(
+        "If", ["c"], ["y"], name="choice", then_branch=branch, else_branch=branch
+    )
+    return network([choice], {"z": (0,)}, {"c": np.bool_(True)})
+
+
 MODEL_PROBLEMS: dict[str, tuple[Callable[[], object], str, str, str]] = {
     # name: model, message, place, help
     "empty": (lambda: b"", "the model is empty", "model", AGAIN),
@@ -84,20 +94,20 @@ MODEL_PROBLEMS: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "old": (
         lambda: network([node("Relu", "x")], SHAPES, opset=6),
         "the model uses ONNX operator set 6; the oldest supported is 7",
-        "net",
+        "net: operator Relu",
         "export again with a newer opset_version, or convert with onnx.version_converter",
     ),
     "new": (
         lambda: network([node("Relu", "x")], SHAPES, opset=1000),
         "the model uses ONNX operator set 1000; the installed onnx package knows none after "
         f"{onnx.defs.onnx_opset_version()}",
-        "net",
+        "net: operator Relu",
         "update the onnx package, or export with an older opset_version",
     ),
     "no opset": (
         lambda: _with(_clear_opset),
         "the model does not state its ONNX operator set",
-        "net",
+        "net: operator Add",
         AGAIN,
     ),
     "undefined": (
@@ -127,43 +137,43 @@ MODEL_PROBLEMS: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "integer input": (
         lambda: _with(_input_type(TensorProto.INT64)),
         "the input holds int64; only real numbers can be encrypted",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Add_y' (Add)",
         "export with a float input, and move lookups and conversions to the client",
     ),
     "input of text": (
         lambda: _with(_input_type(TensorProto.STRING)),
         "the input holds string; only real numbers can be encrypted",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Add_y' (Add)",
         "export with a float input, and move lookups and conversions to the client",
     ),
     "input without type": (
         lambda: _with(lambda m: m.graph.input[0].type.Clear()),
         "the input holds no tensor; only real numbers can be encrypted",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Add_y' (Add)",
         "export with a float input, and move lookups and conversions to the client",
     ),
     "input without shape": (
         lambda: _with(lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")),
         "the input has no shape: its size is not known",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Add_y' (Add)",
         "give its shape with --input x=SHAPE, for example --input x=1,32",
     ),
     "dynamic axis": (
         lambda: network([node("Relu", "x")], {"x": ("batch", "time", 3)}),
         "the input has the shape (?, ?, 3): its size is not known",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Relu_y' (Relu)",
         "give its shape with --input x=SHAPE, for example --input x=1,32,3",
     ),
     "empty input": (
         lambda: network([node("Relu", "x")], {"x": (2, 0)}),
         "the input of shape (2, 0) has no elements",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Relu_y' (Relu)",
         AGAIN,
     ),
     "huge input": (
         lambda: network([node("Relu", "x")], {"x": (10**9,)}),
         "the input of shape (1000000000,) has 1,000,000,000 elements; the limit is 16,777,216",
-        "net: input 'x'",
+        "net: input 'x', read by node 'Relu_y' (Relu)",
         LARGE,
     ),
     "huge weights": (
@@ -181,14 +191,58 @@ MODEL_PROBLEMS: dict[str, tuple[Callable[[], object], str, str, str]] = {
     "NaN": (
         lambda: network([node("Add", "x,w")], SHAPES, {"w": np.array([0.0, np.nan, 0.0])}),
         "the weights hold NaN",
-        "net: tensor 'w'",
+        "net: tensor 'w', read by node 'Add_y' (Add)",
         DIVERGED,
     ),
     "constant output": (
         lambda: network([node("Relu", "w")], SHAPES, {"w": np.ones(3)}),
-        "the output 'y' does not depend on any input",
-        "net",
-        "remove this output from the model",
+        "the output 'y' does not depend on the elements of any input",
+        "net: output 'y', made by node 'Relu_y' (Relu)",
+        "remove this output from the model; it is the same for every input of this shape",
+    ),
+    "stored output": (
+        lambda: network([node("Relu", "x", "z")], SHAPES, {"y": np.ones(3)}),
+        "the output 'y' does not depend on the elements of any input",
+        "net: output 'y'",
+        "remove this output from the model; it is the same for every input of this shape",
+    ),
+    "read by many": (
+        lambda: network(
+            [
+                *(node("Relu", "x", f"r{k}", name=f"n{k}") for k in range(4)),
+                node("Sum", "r0,r1,r2,r3"),
+            ],
+            {"x": (2, 0)},
+        ),
+        "the input of shape (2, 0) has no elements",
+        "net: input 'x', read by nodes 'n0' (Relu), 'n1' (Relu), 'n2' (Relu) and 1 more",
+        AGAIN,
+    ),
+    "read in a branch": (
+        _branching,
+        "the input of shape (0,) has no elements",
+        "net: input 'z', read by node 'choice' (If)",
+        AGAIN,
+    ),
+    "read by none": (
+        lambda: network([node("Relu", "x")], {"x": (2, 3), "z": (0,)}),
+        "the input of shape (0,) has no elements",
+        "net: input 'z'",
+        AGAIN,
+    ),
+    "many old operators": (
+        lambda: network(
+            [
+                node(operator, "x", operator)
+                for operator in ("Relu", "Tanh", "Abs", "Exp", "Exp", "Neg", "Sign")
+            ],
+            SHAPES,
+            opset=6,
+            outputs=["Sign"],
+        ),
+        "the model uses ONNX operator set 6; the oldest supported is 7",
+        "net: operators Relu, Tanh, Abs, Exp, Neg …",
+        "export again with a newer opset_version, or convert with onnx.version_converter",
     ),
     "recursive function": (
         _recursive,
@@ -233,7 +287,7 @@ def test_shapes_of_the_target_must_fit() -> None:
             _text("the network has no input 'z'", "net", "its inputs: 'x'"),
             _text(
                 "the input has the shape (?, 3), which (1, 4) does not fit",
-                "net: input 'x'",
+                "net: input 'x', read by node 'Relu_y' (Relu)",
                 "give all axes, in this order, with --input x=SHAPE",
             ),
         ]

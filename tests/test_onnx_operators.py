@@ -9,12 +9,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hec.compiler.onnx_import import _CONVERTERS
+from hec.compiler.tensor_ir import Activation
 from onnx_oracle import Case, assert_same_as_onnxruntime, network, node, random
+from test_onnx_linear import CASES as LINEAR
 from test_onnx_movement import CASES as MOVEMENTS
+from test_onnx_products import CASES as PRODUCTS
 
 IMAGE = {"x": (2, 6, 7, 5)}
 SIGNAL = {"x": (1, 4, 11)}
 MATRIX = {"x": (3, 4)}
+TOTAL = ("Abs", "Asinh", "Atan", "Cos", "Cosh", "Erf", "Exp", "Sign", "Sin", "Sinh")
+PARTIAL = ("Acos", "Acosh", "Asin", "Atanh", "Log", "Reciprocal", "Sqrt", "Tan")  # elsewhere NaN
 PAIR = {"a": (2, 3, 4), "b": (3, 1)}
 SCALE = {"s": random(6) + 3, "h": random(6), "m": random(6), "v": abs(random(6)) + 0.5}
 
@@ -180,6 +185,21 @@ CASES: dict[str, tuple[Any, ...]] = {
     "mul": (node("Mul", "a,b"), PAIR),
     "mul same": (node("Mul", "x,x"), MATRIX),
     "div": (node("Div", "x,w"), MATRIX, {"w": random(3, 1) + 5}),
+    "div encrypted": (node("Div", "a,b"), PAIR),
+    "div constant by encrypted": (node("Div", "w,x"), MATRIX, {"w": random(2, 3, 1)}),
+    "max": (node("Max", "a,b"), PAIR),
+    "max constant": (node("Max", "w,x"), MATRIX, {"w": random(2, 3, 1)}),
+    "max constants": (node("Max", "w,x,v"), MATRIX, {"w": random(4), "v": random(3, 1)}),
+    "max of one": (node("Max", "x"), MATRIX),
+    "max same": (node("Max", "x,x"), MATRIX),
+    "max opset 7": (node("Max", "a,b"), {"a": (3, 4), "b": (3, 4)}, {}, 7),
+    "min": (node("Min", "a,b"), PAIR),
+    "min constant": (node("Min", "x,w"), MATRIX, {"w": random(4)}),
+    "min constants": (node("Min", "w,x,v"), MATRIX, {"w": random(4), "v": random(3, 1)}),
+    "max pool of pixels": (node("MaxPool", "x", kernel_shape=[1, 1], strides=[2, 3]), IMAGE),
+    "global max pool of a pixel": (node("GlobalMaxPool", "x"), {"x": (1, 3, 1, 1)}),
+    "reduce max of one": (node("ReduceMax", "x", axes=[1], keepdims=0), {"x": (3, 1)}),
+    "reduce min of one": (node("ReduceMin", "x,a"), {"x": (3, 1)}, {"a": [1]}, 18),
     "neg": (node("Neg", "x"), MATRIX),
     "sum": (node("Sum", "a,b,w"), PAIR, {"w": random(4)}),
     "sum of one": (node("Sum", "x"), MATRIX),
@@ -193,18 +213,18 @@ CASES: dict[str, tuple[Any, ...]] = {
     **{
         f"{operator} {number}": (node(operator, "x", **options), MATRIX, {}, opset)
         for operator, opset, *forms in (
+            *((name, 17, {}) for name in TOTAL + PARTIAL),
             ("Celu", 17, {}, {"alpha": 0.5}),
             ("Elu", 17, {}, {"alpha": 0.5}),
-            ("Erf", 17, {}),
-            ("Exp", 17, {}),
             ("Gelu", 20, {}, {"approximate": "tanh"}),
             ("HardSigmoid", 17, {}, {"alpha": 0.6, "beta": 0.1}),
             ("HardSwish", 17, {}),
             ("Mish", 18, {}),
             ("Selu", 17, {}, {"alpha": 2.0, "gamma": 0.5}),
+            ("Shrink", 17, {}, {"bias": 0.25, "lambd": 0.75}),
+            ("Swish", 24, {}, {"alpha": 1.702}),
             ("Softplus", 17, {}),
             ("Softsign", 17, {}),
-            ("Swish", 24, {}, {"alpha": 1.702}),
             ("ThresholdedRelu", 17, {}, {"alpha": 0.4}),
         )
         for number, options in enumerate(forms)
@@ -258,6 +278,22 @@ def test_power_means_what_onnxruntime_computes(exponent: int) -> None:
         MATRIX,
         {"half": np.float32(0.5), "e": np.float32(exponent)},
     )
+    assert_same_as_onnxruntime(model)
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5, -1, -2, 1.75, 9])
+def test_other_powers_mean_what_onnxruntime_computes(exponent: float) -> None:
+    scale = np.float32(2.0 if exponent < 0 else 0.5)  # away from where float32 is coarse
+    nodes = [node("Mul", "x,s", "h"), node("Pow", "h,e")]
+    model = network(nodes, MATRIX, {"s": scale, "e": np.float32(exponent)})
+    graph = assert_same_as_onnxruntime(model)
+    (activation,) = (op for op in graph.operations if isinstance(op, Activation))
+    names = {0.5: "sqrt", -1: "reciprocal"}
+    assert str(activation.function) == names.get(exponent, f"power({exponent:g})")
+
+
+def test_a_power_of_a_constant_means_what_onnxruntime_computes() -> None:
+    model = network([node("Pow", "b,x")], MATRIX, {"b": abs(random(2, 3, 1)) + 0.1})
     assert_same_as_onnxruntime(model)
 
 
@@ -322,6 +358,11 @@ def test_constants_of_every_kind() -> None:
         assert_same_as_onnxruntime(model)
 
 
+def test_waves_of_constants_are_computed_as_positions_need_them() -> None:
+    nodes = [node("Sin", "p", "s"), node("Cos", "p", "c"), node("Mul", "x,s", "t")]
+    assert_same_as_onnxruntime(network([*nodes, node("Add", "t,c")], MATRIX, {"p": random(3, 4)}))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64, np.int8])
 def test_constants_of_every_type_are_cast_to_real_numbers(dtype: type) -> None:
     stored = np.array([1, 2, 3, 4], dtype)
@@ -330,6 +371,6 @@ def test_constants_of_every_type_are_cast_to_real_numbers(dtype: type) -> None:
 
 
 def test_every_converter_has_a_case() -> None:
-    cases = [*CASES.values(), *MOVEMENTS.values()]
-    tested = {case[0].op_type for case in cases} | {"Pow", "Split"}
+    cases = [*CASES.values(), *LINEAR.values(), *MOVEMENTS.values(), *PRODUCTS.values()]
+    tested = {case[0].op_type for case in cases} | {"Pow", "ReduceLogSum", "Split"}
     assert tested == set(_CONVERTERS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from fhe_sessions import LEVELED, REFRESHING, SHORT, fhe
 from hec.compiler.bootstrapping import DEGREES, input_level, level_scales, spent_levels
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram
+from hec.compiler.instances import LARGEST_PRIME_BITS, Modulus, OpenfheInstances
 from hec.compiler.security import is_secure, max_modulus_bits
 from hec.runtime import openfhe_context
 from hec.runtime.openfhe_context import OpenfheContext
@@ -261,6 +263,20 @@ def test_openfhe_refuses_other_parameters(
         f"  --> {place}\n"
         "  help: compile the model again with this version of hec"
     )
+
+
+@pytest.mark.parametrize("log_degree", [12, 13, 14, 15])
+def test_openfhe_takes_every_leveled_instance_that_fits(log_degree: int) -> None:
+    instances, ring_degree = OpenfheInstances(chain), 2**log_degree
+    limit, fitting = max_modulus_bits(ring_degree, 128), 0
+    for levels in range(1, 2 * (log_degree - 11) ** 2 + 3, log_degree - 11):
+        for first, scaling in product((0, 4, 20), (22, 24, 26, 31, 40, 54)):
+            modulus = Modulus(min(scaling + first, LARGEST_PRIME_BITS), scaling, levels)
+            enough_primes = scaling > log_degree + 9
+            if enough_primes and instances.fits(modulus, limit):
+                fitting += 1
+                OpenfheContext(instances.make(ring_degree, modulus, limit, 128))
+    assert fitting >= 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from math import log2
 
@@ -146,6 +147,15 @@ def test_precision_is_relative_to_the_outputs_unless_it_is_given() -> None:
     x = b.input("x", 1, 4)
     four = b.graph(x, x, x, x)  # with factors 1 to 4
     assert promised_precision(four, Target()) == RELATIVE_PRECISION - 2
+
+
+def test_the_sign_of_an_output_changes_no_precision() -> None:
+    graph = NETWORKS["layer"]
+    (output,) = graph.outputs
+    flipped = replace(graph, outputs=(replace(output, factor=-output.factor),))
+    choices = [choose(x, Target()) for x in (graph, flipped)]
+    assert choices[0].precision == choices[1].precision
+    assert choices[0].forecast.output_error == choices[1].forecast.output_error > 0
 
 
 def test_a_chain_fits_where_the_special_prime_is_as_large_as_the_others() -> None:

@@ -138,8 +138,8 @@ def test_input_range_must_be_an_interval() -> None:
 
 
 def test_large_graphs_use_fewer_samples_spread_over_all() -> None:
-    large = TensorGraph((Input("x", (1, 200_000)),), ())
-    data = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (200, 200_000))
+    large = TensorGraph((Input("x", (1, 600_000)),), ())
+    data = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (200, 600_000))
     calibration = Calibration.from_samples(large, data, Target(), "net.onnx")
     assert calibration.samples is not None
     first = calibration.samples["x"][:, 0]
@@ -299,14 +299,14 @@ def test_error_at_the_outputs_falls_with_the_degree() -> None:
     assert all(later < 0.85 * earlier for earlier, later in pairwise(errors)), errors
 
 
-@pytest.mark.parametrize("limit", [0.3, 0.1, 0.03])
+@pytest.mark.parametrize("limit", [0.3, 0.1, 0.035])
 def test_error_target_is_met_with_no_layer_lowerable(limit: float) -> None:
     graph, samples = network()
     calibration = Calibration(samples, margin=1.1)
     after = approximate_activations(graph, Target(max_error=limit), calibration)
     assert relative_error(graph, after, samples) <= limit
     degrees = [polynomial.fit.degree for polynomial in fits(after) if polynomial.fit]
-    uniform_lower = {0.3: 2, 0.1: 4, 0.03: 7}[limit]
+    uniform_lower = {0.3: 2, 0.1: 4, 0.035: 7}[limit]
     coarse = approximate_activations(graph, Target(degree=uniform_lower), calibration)
     assert max(degrees) == uniform_lower or relative_error(graph, coarse, samples) > limit
 
@@ -344,11 +344,9 @@ def test_a_target_out_of_reach_warns() -> None:
     lines = str(caught[0].message).splitlines()
     assert lines[0].startswith("fitted activations change the outputs by 0.0")
     assert lines[0].endswith(" of their root mean square, more than the 1e-09 asked for")
-    assert lines[1:] == [
-        "  --> 2 activations, of degree 31 at most",
-        "  help: raise --max-error, calibrate on more samples, or train with smaller activation "
-        "ranges",
-    ]
+    assert lines[1] == "  --> 2 activations, of degree 31 at most"
+    start = "  help: raise --max-error, calibrate on more samples, or fine-tune: 'act"
+    assert lines[2].startswith(start) and len(lines) == 3
 
 
 def test_without_samples_the_fit_covers_the_sound_interval() -> None:
@@ -380,7 +378,9 @@ def test_intervals_hold_samples_yet_to_come() -> None:
     samples = {"x": random.laplace(size=(40, 256)) * np.repeat([1.0, 2.0, 0.01, 3.0], 64)}
     after = approximate_activations(graph, Target(degree=15), Calibration(samples, margin=1.1))
     later = {"x": random.laplace(size=(1000, 256)) * np.repeat([1.0, 2.0, 0.01, 3.0], 64)}
-    scaled = evaluate(after, later)[fits(after)[0].operand]
+    record = fits(after)[0].fit
+    assert record is not None
+    scaled = evaluate(after, later)[fits(after)[0].operand] / record.radius
     assert np.abs(scaled).max() < 1.2
     reach = np.abs(scaled).max(axis=0).reshape(4, 64).max(axis=1)
     assert (reach[[0, 1, 3]] > 0.5).all()  # each channel has an interval of its own

@@ -134,7 +134,7 @@ def test_another_version_is_named(saved: Path, tmp_path: Path) -> None:
 
     path = rezip(saved, tmp_path / "a.hec", change)
     assert refused(path) == (
-        "The hec plan has format version 7; this hec reads 1\n"
+        "The hec plan has format version 7; this hec reads 2\n"
         f"  --> {path}: header.json\n"
         "  help: make it again with this version of hec, or install the version that made it"
     )
@@ -224,6 +224,23 @@ def edited(parts: Parts, path: Path, part: str, keys: tuple[Any, ...], value: ob
     return path
 
 
+def step(kind: str, **fields: object) -> dict[str, object]:
+    """Return a step of the client as plans hold it."""
+    return {"is": kind, **fields}
+
+
+def named(numbers: Any = (), texts: Any = ()) -> dict[str, object]:
+    return step("Classes", numbers=list(numbers), texts=list(texts))
+
+
+def affine(columns: Any, weights: Any = None) -> dict[str, object]:
+    ones = [1.0] * len(columns) if weights is None else weights
+    zeros = [0.0] * len(columns)
+    return step("Affine", columns=columns, weights=ones, bias=zeros, shape=[1, len(columns)])
+
+
+STEP = step("EpilogueStep", name="argmax", axis=0, keep_axis=True, shape=[], dtype="")
+LABEL = step("Label", classes=named(range(6)))
 CLIENT_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     (("parameters", "ring_degree"), 2**30, "the ring degree is 1073741824"),
     (("parameters", "ring_degree"), "8192", 'expected a whole number, found "8192"'),
@@ -254,8 +271,30 @@ CLIENT_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     (("inputs", 1, "name"), "left", "two tensors have one name"),
     (("inputs",), [], "there are no inputs or no outputs"),
     (("outputs", 0, "shape"), [1, 7], "does not hold all 7 elements of its tensor"),
-    (("outputs", 0, "epilogue"), [{"is": "Shell"}], "expected an object with axis, dtype, is"),
+    (("outputs", 0, "epilogue"), [{"is": "Shell"}], "expected one of Affine, Columns"),
     (("model",), None, "expected a text, found null"),
+    (("outputs", 0, "epilogue"), [STEP, LABEL], "6 labels for 1 classes"),
+    (("outputs", 0, "epilogue"), [LABEL], "labels without an arg-max before them"),
+    (("outputs", 0, "epilogue"), [step("Label", classes=named([2**63]))], "does not fit 64 bits"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named())], "there are no class labels"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([1], ["a"]))], "both numbers and"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([], ["a\0"]))], "no text that"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([], ["\ud800"]))], "no text that"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([], ["a" * 1001]))], "longer than"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([1, 2]))], "2 labels for 6 column"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([1.5]))], "a whole number"),
+    (("outputs", 0, "epilogue"), [step("Columns", classes=named([], [1]))], "expected a text"),
+    (("outputs", 0, "epilogue"), [step("Normalize", norm="l3")], "expected one of max, l1, l2"),
+    (("outputs", 0, "epilogue"), [affine([6])], "an affine step that reads foreign elements"),
+    (("outputs", 0, "epilogue"), [affine([-1])], "an affine step that reads foreign elements"),
+    (("outputs", 0, "epilogue"), [affine([])], "an affine step of the wrong size"),
+    (("outputs", 0, "epilogue"), [affine([0], [])], "an affine step of the wrong size"),
+    (("outputs", 0, "epilogue"), [affine([0], ["NaN"])], "expected a finite number"),
+    (("outputs", 0, "epilogue"), [affine([0] * (2**20 + 1))], "an affine step of the wrong size"),
+    (("inputs", 0, "prologue"), [affine([0])], "steps before encryption change the shape"),
+    (("inputs", 0, "prologue"), [affine([9])], "an affine step that reads foreign elements"),
+    (("inputs", 0, "prologue"), [LABEL], "expected one of Affine, Normalize"),
+    (("inputs", 0, "prologue"), None, "expected a list, found null"),
     (("is",), "ServerPart", 'expected ClientPart, found "ServerPart"'),
     (("extra",), 1, "expected an object with backend, inputs, is, keys, model"),
 ]  # fmt: skip

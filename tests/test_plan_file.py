@@ -13,6 +13,7 @@ import pytest
 
 from hec.compiler import atomic_file
 from hec.compiler.ckks_ir import Program
+from hec.compiler.client_steps import Affine, Classes, Columns, Label, Normalize
 from hec.compiler.errors import CompileError
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, ServerPart
@@ -51,6 +52,30 @@ def test_epilogues_come_back_as_they_were(tmp_path: Path) -> None:
     plan = plan_of(linear_program(), outputs=(replace(output, epilogue=steps),))
     plan.save(tmp_path / "a.hec")
     assert Plan.load_client(tmp_path / "a.hec").outputs[0].epilogue == steps
+
+
+def test_steps_of_the_client_come_back_as_they_were(tmp_path: Path) -> None:
+    columns = (5, 0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11)
+    scaled = Affine(columns, (0.1,) * 12, (1e-300,) * 12, (1, 12))
+    prologue = (scaled, Normalize("l2"))
+    classes = Classes(texts=("no", "", "naïve", "零", *map(str, range(6))))
+    label = (EpilogueStep("argmax", -1, False), Label(classes))
+    part = client_part(linear_program())
+    plan = plan_of(
+        linear_program(),
+        inputs=(replace(part.inputs[0], prologue=prologue),),
+        outputs=(replace(part.outputs[0], epilogue=label),),
+    )
+    plan.save(tmp_path / "a.hec")
+    loaded = Plan.load(tmp_path / "a.hec")
+    assert loaded.plan_id == plan.plan_id
+    assert loaded.client.inputs[0].prologue == prologue
+    assert loaded.client.outputs[0].epilogue == label
+    assert loaded.client.outputs[0].classes == classes
+    numbers = Columns(Classes(numbers=(-(2**63), 2**63 - 1, *range(8))))
+    plan = plan_of(linear_program(), outputs=(replace(part.outputs[0], epilogue=(numbers,)),))
+    plan.save(tmp_path / "a.hec")
+    assert Plan.load_client(tmp_path / "a.hec").outputs[0].classes == numbers.classes
 
 
 def test_both_files_give_the_same_client_part(tmp_path: Path) -> None:

@@ -19,7 +19,16 @@ from hec.compiler.schedule import Split, rotations
 from hec.compiler.tensor_ir import Fit
 from sample_plans import DEEP, SMALL, deep_program, linear_program, plan_of
 
-FIT = Fit("relu", 7, (-3.0, 3.0), (-2.5, 2.0), 0.01)
+FIT = Fit(
+    "relu",
+    7,
+    (-3.0, 3.0),
+    (-2.5, 2.0),
+    0.01,
+    bounded=(-4.8, 4.8),
+    sensitivity=0.5,
+    at_outputs=0.004,
+)
 
 
 def labelled(plan: Plan, labels: tuple[str, ...]) -> Plan:
@@ -90,6 +99,7 @@ def test_a_fit_is_told_with_its_ranges(linear: Plan) -> None:
     (fit,) = server.activations
     assert (fit.nodes, fit.function, fit.degree) == ("relu1", "relu", 7)
     assert (fit.interval, fit.observed, fit.rms_error) == ((-3.0, 3.0), (-2.5, 2.0), 0.01)
+    assert (fit.bounded, fit.sensitivity, fit.error_at_outputs) == ((-4.8, 4.8), 0.5, 0.004)
 
 
 def test_the_clients_part_alone_tells_all_but_the_layers(deep: Plan, tmp_path: Path) -> None:
@@ -112,7 +122,11 @@ def test_the_command_shows_every_layer_and_fit(deep: Plan, tmp_path: Path) -> No
     assert f"ring degree {DEEP.ring_degree}, 4096 slots" in lines
     assert "depth 3 levels" in lines
     assert any(line.startswith("conv matrix 4 > 3 28.0") for line in lines)
-    assert "relu1 relu 7 [-3, 3] [-2.5, 2] 0.01 1.20" in lines
+    assert "relu1 relu 7 0.01 0.5 0.40 %" in lines
+    assert "relu1 [-3, 3] [-2.5, 2] [-4.8, 4.8] 1.20" in lines
+    tables = run.stdout.partition("Fitted activations")[2].splitlines()
+    assert len(tables) > 8
+    assert max(map(len, tables)) <= 100
 
 
 def test_names_are_shown_as_they_are(linear: Plan, tmp_path: Path) -> None:
@@ -161,7 +175,8 @@ def test_the_command_shows_bootstraps(refreshing: Plan, tmp_path: Path) -> None:
     assert any(line.startswith("bootstraps 2 of 16384 slots: ") for line in lines)
     assert "levels 3 of CoeffsToSlots, 2 of SlotsToCoeffs; 8 digits" in lines
     assert any(line.startswith("relu2 bootstrap of degree 15 3 > 4") for line in lines)
-    assert "relu1 relu 15 [-3, 3] [-2.5, 2] 0.01 2e-07 1.20" in lines
+    assert "relu1 relu 15 0.01 0.5 0.40 %" in lines
+    assert "relu1 [-3, 3] [-2.5, 2] [-4.8, 4.8] 2e-07 1.20" in lines
 
 
 def test_a_plan_without_bootstraps_tells_of_none(deep: Plan) -> None:

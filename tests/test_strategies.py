@@ -12,12 +12,14 @@ from hec.compiler import pipeline, strategies
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import Bootstrap, LinearTransform
 from hec.compiler.errors import CompileError, fail
+from hec.compiler.fidelity import Fidelity
 from hec.compiler.memory import server_memory
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.security import is_secure
 from hec.compiler.strategies import Candidate, Strategies
-from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Activation, TensorGraph
+from hec.compiler.target import BackendName, Target
+from hec.compiler.tensor_ir import Activation, Input, TensorGraph
+from hec.compiler.tensor_ir import Bootstrap as TensorBootstrap
 from hec.passes.place_bootstraps import REFRESH
 from hec.runtime.simulate import run_clear, run_simulated
 from residual_networks import normal, residual_network
@@ -52,10 +54,23 @@ def kinds(candidate: Candidate) -> set[type]:
     return {type(x) for x in candidate.choice.lowered.program.instructions}
 
 
+@pytest.mark.parametrize("backend", ["auto", "openfhe"])
+def test_a_network_without_activations_has_nothing_to_refresh(backend: BackendName) -> None:
+    found = of_squares(0, Target(backend=backend)).best()
+    assert Bootstrap not in kinds(found) and found.reason.startswith("a leveled program of ")
+
+
 def test_a_shallow_network_is_leveled_on_tenseal() -> None:
     found = of_squares(2, Target()).best()
     assert found.backend == "tenseal" and Bootstrap not in kinds(found)
     assert found.reason.startswith("a leveled program of ")
+
+
+def test_a_network_that_is_one_matrix_refreshes_nothing() -> None:
+    for backend in ("auto", "openfhe"):
+        found = of_squares(0, Target(backend=backend)).best()  # type: ignore[arg-type]
+        assert found.way == "a leveled program of 0 levels"
+        assert Bootstrap not in kinds(found)
 
 
 def test_the_backend_that_is_asked_for_is_taken() -> None:
@@ -129,6 +144,26 @@ def test_where_openfhe_would_only_be_faster_tenseal_serves(monkeypatch: pytest.M
     found = chosen.best()
     assert found.backend == slow.backend == "tenseal"
     assert found.reason.endswith("; OpenFHE is faster, and not installed")
+
+
+def test_what_is_less_exact_than_asked_for_wins_only_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitted(exact: TensorGraph, found: TensorGraph, _: Calibration) -> Fidelity:
+        return Fidelity(0.0 if any(isinstance(x, series) for x in found.operations) else 0.6, 0.0)
+
+    monkeypatch.setattr(strategies, "fidelity", fitted)
+    monkeypatch.setattr(Candidate, "seconds", property(lambda c: 1.0 + 1e3 * ("func" in c.way)))
+    series, loose = TensorBootstrap, Target(max_error=0.5)
+    found = ways(residual_network(), loose, openfhe_error=lambda: None).best()
+    assert found.way == "3 functional bootstraps" and found.keeps
+    assert ", 1 s, less exact than asked for" in found.reason
+    missing = ways(residual_network(), loose, openfhe_error=lambda: MISSING).best()
+    assert missing.reason.endswith("; OpenFHE is more exact, and not installed")
+    series = Input
+    assert (
+        ways(residual_network(), loose, openfhe_error=lambda: None)
+        .best()
+        .way.startswith("a leveled program")
+    )
 
 
 def test_a_deep_network_of_squares_may_be_refreshed_plainly() -> None:
