@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -176,7 +177,7 @@ CASES: dict[str, tuple[Any, ...]] = {
         18,
     ),
     "axes": (
-        node("Resize", "x,,s", axes=[-1, 2], mode="linear"),
+        node("Resize", "x,,s", axes=[3, 2], mode="linear"),
         IMAGE,
         {"s": np.float32([2, 3])},
         18,
@@ -211,6 +212,19 @@ CASES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_resize_means_what_onnxruntime_computes(name: str) -> None:
     assert_same_as_onnxruntime(Case(*CASES[name]).model())
+
+
+def test_axes_may_count_from_the_end() -> None:
+    """What onnxruntime before 1.24 does not do."""
+
+    def matrix(axes: list[int]) -> sp.csr_array:
+        resize = node("Resize", "x,,s", axes=axes, mode="linear")
+        model = network([resize], IMAGE, {"s": np.float32([2, 3])}, opset=18)
+        linear = import_graph(model).operations[-1]
+        assert isinstance(linear, Linear)
+        return linear.matrices[0]
+
+    assert abs(matrix([-1, 2]) - matrix([3, 2])).max() == 0
 
 
 def test_resize_of_nothing_adds_no_operation() -> None:
