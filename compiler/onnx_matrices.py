@@ -6,6 +6,7 @@ which input elements it reads (-1: none). Numpy computes that array; the matrix 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -21,6 +22,14 @@ Indices = NDArray[np.integer]
 def element_numbers(shape: Shape) -> Indices:
     """Return the row-major numbers of a tensor's elements, in its shape."""
     return np.arange(prod(shape), dtype=np.int32).reshape(shape)
+
+
+def lines_along(shape: Shape, axes: Sequence[int]) -> Indices:
+    """Return (lines, elements of each): the numbers of the elements that differ in `axes` only."""
+    kept = [axis for axis in range(len(shape)) if axis not in axes]
+    count = prod(shape[axis] for axis in axes)
+    lines: Indices = element_numbers(shape).transpose(*kept, *axes).reshape(-1, count)
+    return lines
 
 
 def gather(columns: Indices, weights: Array | float, width: int) -> sp.csr_array:

@@ -24,14 +24,13 @@ from hec.compiler.onnx_stored import (
     read_external_data,
     refuse_external_data,
 )
-from hec.compiler.onnx_values import TOO_LARGE, Constant
+from hec.compiler.onnx_values import DIVERGED, TOO_LARGE, Constant
 from hec.compiler.onnx_wire import MAX_MESSAGES, has_too_many_messages
 
 OLDEST_OPSET = 7
 STANDARD = frozenset({"", "ai.onnx"})  # names of the domain of the standard operators
 _MAX_FILE_BYTES = 2**31  # protobuf reads no larger message
 _MAX_LISTED = 5  # operators in a message about all of them
-_DIVERGED = "check that training did not diverge, and export again"
 EXPORT_AGAIN = "export the model again, and check it with onnx.checker.check_model"
 
 
@@ -184,7 +183,7 @@ def _constants(name: str, graph: GraphProto) -> dict[str, Constant]:
             raise fail(f"the weights cannot be read: {error}", place, EXPORT_AGAIN) from error
         if array.dtype.kind == "f" and np.isnan(array).any():
             where = place + read_by(graph.node, tensor.name)
-            problems.append(Problem("the weights hold NaN", where, _DIVERGED))
+            problems.append(Problem("the weights hold NaN", where, DIVERGED))
         constants[tensor.name] = array
     if problems:
         raise CompileError(*problems)

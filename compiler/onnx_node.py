@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto
 
-from hec.compiler.onnx_values import Constant, Encrypted, NodeError, Value
+from hec.compiler.onnx_values import DIVERGED, Constant, Encrypted, NodeError, Value
 from hec.compiler.tensor_ir import Array, Origin
 
 _MAX_READERS = 3  # nodes that a message about a tensor lists
@@ -107,7 +107,7 @@ class Node:
         if not np.isfinite(numbers).all():
             raise NodeError(
                 f"the constant '{name}' holds NaN or infinite numbers",
-                "check that training did not diverge, and export again",
+                DIVERGED,
             )
         return numbers
 
@@ -133,7 +133,7 @@ class Node:
         if isfinite(default) and not isfinite(value):
             raise NodeError(
                 f"the attribute '{name}' is {value}",
-                "check that training did not diverge, and export again",
+                DIVERGED,
             )
         return value
 

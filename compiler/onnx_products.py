@@ -9,7 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from hec.compiler.onnx_matrices import Indices, compressed, element_numbers, gather, select
+from hec.compiler.onnx_matrices import (
+    Indices,
+    compressed,
+    element_numbers,
+    gather,
+    lines_along,
+    select,
+)
 from hec.compiler.onnx_movement import check_axis
 from hec.compiler.onnx_node import Node
 from hec.compiler.onnx_values import (
@@ -184,11 +191,9 @@ def reduce_axes(
     mean: bool = False,
 ) -> Encrypted:
     """Return the sum or the mean along `axes`, which stay with size 1 if `keep`."""
-    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
-    count = prod(x.shape[axis] for axis in axes)
-    columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count)
-    weight = 1.0 / count if mean else 1.0
-    sizes = (1 if axis in axes else size for axis, size in enumerate(x.shape))
-    shape = tuple(sizes) if keep else tuple(x.shape[axis] for axis in kept)
+    columns = lines_along(x.shape, axes)
+    weight = 1.0 / columns.shape[1] if mean else 1.0
+    sizes = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    shape = tuple(size for axis, size in enumerate(sizes) if keep or axis not in axes)
     matrix = gather(columns, weight, prod(x.shape))
     return builder.linear([(x.position, matrix)], 0.0, shape, node.origin)

@@ -10,14 +10,13 @@ from math import prod
 import numpy as np
 
 from hec.compiler.functions import Function
-from hec.compiler.onnx_matrices import element_numbers, gather
+from hec.compiler.onnx_matrices import element_numbers, gather, lines_along
 from hec.compiler.onnx_products import broadcast_matrix
 from hec.compiler.onnx_values import Encrypted, GraphBuilder, check_nonzeros
 from hec.compiler.tensor_ir import Activation, Array, Multiply, Origin, Shape
 
-_LARGEST_CENTRING = (
-    2**22
-)  # weights of one matrix that subtracts means: beyond, the means come first
+# Weights of one matrix that subtracts means; beyond, the means come first.
+_LARGEST_CENTRING = 2**22
 
 Axes = tuple[int, ...]  # counted from the front, in order
 
@@ -31,10 +30,8 @@ def summed(
     bias: float = 0.0,
 ) -> Encrypted:
     """Return weight * the sum of `x` along `axes`, plus bias, in a shape with size 1 there."""
-    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
-    columns = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, count(x.shape, axes))
     shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
-    matrix = gather(columns, weight, prod(x.shape))
+    matrix = gather(lines_along(x.shape, axes), weight, prod(x.shape))
     return builder.linear([(x.position, matrix)], bias, shape, origin)
 
 
@@ -50,8 +47,7 @@ def centred(builder: GraphBuilder, x: Encrypted, axes: Axes, origin: Origin) -> 
     many = count(x.shape, axes)
     if prod(x.shape) * many > _LARGEST_CENTRING:
         return minus(builder, x, averaged(builder, x, axes, origin), origin)
-    kept = tuple(axis for axis in range(len(x.shape)) if axis not in axes)
-    groups = element_numbers(x.shape).transpose(*kept, *axes).reshape(-1, many)
+    groups = lines_along(x.shape, axes)
     columns = np.empty((prod(x.shape), many), groups.dtype)
     columns[groups] = groups[:, None, :]
     weights = np.where(columns == np.arange(prod(x.shape))[:, None], 1.0, 0.0) - 1.0 / many

@@ -32,7 +32,7 @@ MAX_CONSTANT = 2**26  # elements of one constant: 512 MiB in float64
 MAX_NONZEROS = 2**28  # weights of one matrix: 3 GiB with their int32 column numbers
 MAX_TOTAL_NONZEROS = 2**30  # weights of all matrices
 TOO_LARGE = "use a smaller network, or smaller inputs"
-_DIVERGED = "check that training did not diverge, and export again"
+DIVERGED = "check that training did not diverge, and export again"
 
 Constant: TypeAlias = NDArray[np.generic]
 Term: TypeAlias = tuple[int, sp.csr_array]  # an operation's position, and the matrix applied to it
@@ -109,7 +109,7 @@ class GraphBuilder:
         flat = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
         finite = [np.isfinite(matrix.data).all() for matrix in merged.values()]
         if not all(finite) or not np.isfinite(flat).all():
-            raise NodeError("its weights divide by zero or overflow", _DIVERGED)
+            raise NodeError("its weights divide by zero or overflow", DIVERGED)
         if len(merged) == 1 and not flat.any():
             ((position, matrix),) = merged.items()
             if _is_identity(matrix):
