@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hec.compiler.calibration import Calibration
-from hec.compiler.evaluate import evaluate
 from hec.compiler.goals import tells_class
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Array, TensorGraph
+from hec.passes.sensitivities import output_error
 from hec.passes.trials import ALL_AGREE, DEFAULT_ERROR, DISAGREEING, Limits, classes
 
 
@@ -27,21 +27,19 @@ class Fidelity:
         return self.error <= limits.error and self.disagreement <= limits.disagreement
 
 
-def fidelity(exact: TensorGraph, fitted: TensorGraph, calibration: Calibration) -> Fidelity:
-    """Return how far the outputs of `fitted` are from those of `exact`, on the samples there are.
+def fidelity(exact: TensorGraph, wanted: Sequence[Array], found: Sequence[Array]) -> Fidelity:
+    """Return how far the outputs `found` are from those `wanted`, which `exact` has on samples.
 
-    Both graphs have the same inputs and outputs. Without samples nothing is known to be wrong.
+    Each output is (samples, elements), in the order of the graph's outputs.
     """
-    if calibration.samples is None:
-        return Fidelity(0.0, 0.0)
-    errors, disagreements = [0.0], [0.0]
-    pairs = zip(_outputs(exact, calibration), _outputs(fitted, calibration), strict=True)
-    for output, (wanted, found) in zip(exact.outputs, pairs, strict=True):
-        scale = float(np.sqrt(np.mean(wanted**2))) or 1.0
-        errors.append(float(np.sqrt(np.mean((found - wanted) ** 2))) / scale)
-        if tells_class(exact, output):
-            disagreements.append(float(np.mean(classes(found) != classes(wanted))))
-    return Fidelity(max(errors), max(disagreements))
+    disagreements = [
+        float(np.mean(classes(theirs) != classes(mine)))
+        for output, theirs, mine in zip(exact.outputs, wanted, found, strict=True)
+        if tells_class(exact, output)
+    ]
+    numbers = range(len(wanted))
+    error = output_error(dict(enumerate(found)), dict(enumerate(wanted)), numbers)
+    return Fidelity(error, max(disagreements, default=0.0))
 
 
 def _limits(target: Target) -> Limits:
@@ -50,8 +48,3 @@ def _limits(target: Target) -> Limits:
     if target.max_error is not None:
         return Limits(target.max_error)
     return Limits(DEFAULT_ERROR, DISAGREEING)
-
-
-def _outputs(graph: TensorGraph, calibration: Calibration) -> list[Array]:
-    values = evaluate(graph, calibration.samples or {})
-    return [output.factor * values[output.operand] for output in graph.outputs]

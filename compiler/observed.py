@@ -30,6 +30,7 @@ class Observed:
 
     magnitudes: tuple[float, ...]  # root mean square
     sensitivities: tuple[float, ...] | None  # its error over that of the bootstraps; None: unknown
+    outputs: tuple[Array, ...] = ()  # of the graph, (samples, elements) each, where there are some
 
     def deviations(
         self, parameters: EncryptionParameters, sources: Sequence[int]
@@ -43,15 +44,17 @@ class Observed:
 
 def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     """Return what the samples of `calibration` tell about the tensors of `graph`."""
+    ranges = calibration.ranges(graph)
     magnitudes = tuple(
-        ASSUMED_MAGNITUDE if seen.values is None else _rms(seen.values)
-        for seen in calibration.ranges(graph)
+        ASSUMED_MAGNITUDE if seen.values is None else _rms(seen.values) for seen in ranges
     )
+    found = ((output, ranges[output.operand].values) for output in graph.outputs)
+    outputs = tuple(output.factor * values for output, values in found if values is not None)
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     if calibration.samples is None or not refreshes:
-        return Observed(magnitudes, None)
+        return Observed(magnitudes, None, outputs)
     samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-    return Observed(magnitudes, tuple(_sensitivities(graph, samples)))
+    return Observed(magnitudes, tuple(_sensitivities(graph, samples)), outputs)
 
 
 def _sensitivities(graph: TensorGraph, samples: dict[str, Array]) -> Sequence[float]:

@@ -17,6 +17,7 @@ from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError, Problem, fail
+from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
@@ -30,6 +31,7 @@ from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
+    Array,
     Bootstrap,
     Multiply,
     Polynomial,
@@ -117,7 +119,7 @@ class Strategies:
             return self._within_memory(only)
         wants_openfhe = self.target.backend == "openfhe"
         library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
-        return self._within_memory(self._available(self._cheapest(library)))
+        return self._within_memory(self._available(self._ranked(library)))
 
     def leveled(self, instances: Instances) -> Candidate:
         """Return the leveled program on the library of `instances`."""
@@ -191,8 +193,8 @@ class Strategies:
             graph = tensor_pass(graph, self.target, self.calibration)
         return graph
 
-    def _cheapest(self, library: Instances) -> Candidate:
-        """Return the cheapest way; one that counting shows cannot win is not tried."""
+    def _ranked(self, library: Instances) -> list[Candidate]:
+        """Return the ways, the best first; one that counting shows cannot win is not tried."""
         found, problems = list[Candidate](), list[CompileError]()
         leveled = partial(self.leveled, library)
         ways: tuple[Callable[[], Candidate], ...] = (leveled, self.refreshing, self.plain)
@@ -211,14 +213,20 @@ class Strategies:
             for each in found
         ]
         told += [problem.problems[0].message for problem in problems]
-        return replace(found[0], reason="; ".join(told))
+        return [replace(each, reason="; ".join(told)) for each in found]
 
     def _measured(self, candidate: Candidate) -> Candidate:
         """Return the candidate, and whether its fits keep what was asked for, on the samples."""
-        if self.target.degree is not None:
-            return candidate  # as exact as that degree is
-        kept = fidelity(self._shared, candidate.graph, self.calibration).keeps(self.target)
-        return replace(candidate, keeps=kept)
+        if self.target.degree is not None or self.calibration.samples is None:
+            return candidate  # as exact as that degree is; or nothing is known to be wrong
+        found = fidelity(self._shared, self._exact, candidate.observed.outputs)
+        return replace(candidate, keeps=found.keeps(self.target))
+
+    @cached_property
+    def _exact(self) -> tuple[Array, ...]:
+        """The outputs of the network itself on the samples."""
+        values = evaluate(self._shared, self.calibration.samples or {})
+        return tuple(output.factor * values[output.operand] for output in self._shared.outputs)
 
     def _may_win(self, way: Callable[[], Candidate], found: Sequence[Candidate]) -> bool:
         fastest = min((each.seconds for each in found if each.keeps), default=inf)
@@ -230,18 +238,18 @@ class Strategies:
         count = self._nonlinear()
         return count > 0 and fastest > FUNCTIONAL_BOOTSTRAP * count
 
-    def _available(self, found: Candidate) -> Candidate:
-        """Return `found` if `auto` can run it here, else say what to install and what it costs."""
-        if found.backend != "openfhe" or self.target.backend != "auto":
-            return found
+    def _available(self, ranked: Sequence[Candidate]) -> Candidate:
+        """Return the best that `auto` can run here; or say what to install and what it costs."""
+        best = ranked[0]
+        if best.backend != "openfhe" or self.target.backend != "auto":
+            return best
         problem = self.libraries.openfhe_error()
         if problem is None:
-            return found
-        try:
-            leveled = self.leveled(self.libraries.seal)
-        except CompileError:
-            raise _not_installed(found, problem) from None
-        better = "faster" if self._measured(leveled).keeps else "more exact"
+            return best
+        leveled = next((each for each in ranked if each.backend != "openfhe"), None)
+        if leveled is None:
+            raise _not_installed(best, problem)
+        better = "faster" if leveled.keeps else "more exact"
         return replace(leveled, reason=f"{leveled.way}; OpenFHE is {better}, and not installed")
 
     def _fits(self, candidate: Candidate) -> bool:

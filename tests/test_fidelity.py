@@ -9,27 +9,38 @@ import pytest
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.fidelity import Fidelity, fidelity
+from hec.compiler.observed import observe
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Output
+from hec.compiler.tensor_ir import Output, TensorGraph
 from small_graphs import X, affine, graph
 
 SAMPLES = Calibration({"x": np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0], [1.0, 4.0]])})
+EXACT = graph(X, affine(0, np.eye(2)))
+
+
+def against_exact(fitted: TensorGraph) -> Fidelity:
+    wanted, found = (observe(each, SAMPLES).outputs for each in (EXACT, fitted))
+    return fidelity(EXACT, wanted, found)
 
 
 def test_the_error_is_a_share_of_the_outputs_and_classes_are_compared() -> None:
-    exact = graph(X, affine(0, np.eye(2)))
-    found = fidelity(exact, graph(X, affine(0, np.diag([1.0, 1.6]))), SAMPLES)
+    found = against_exact(graph(X, affine(0, np.diag([1.0, 1.6]))))
     error = 0.6 * np.sqrt((1 + 4 + 16) / (1 + 1 + 9 + 4 + 1 + 16))
     assert found.error == pytest.approx(error)
     assert found.disagreement == 0.25  # 2 becomes 3.2, more than 3
     half = graph(X, affine(0, np.eye(2) / 2))
-    doubled = replace(half, outputs=(Output(exact.outputs[0].name, 1, 2.0),))
-    assert fidelity(exact, doubled, SAMPLES) == Fidelity(0.0, 0.0)
+    doubled = replace(half, outputs=(Output(EXACT.outputs[0].name, 1, 2.0),))
+    assert against_exact(doubled) == Fidelity(0.0, 0.0)
 
 
-def test_without_samples_nothing_is_known_to_be_wrong() -> None:
-    one, other = (graph(X, affine(0, np.eye(2) * scale)) for scale in (1.0, 9.0))
-    assert fidelity(one, other, Calibration(None)) == Fidelity(0.0, 0.0)
+def test_what_is_not_finite_keeps_no_error() -> None:
+    wanted = observe(EXACT, SAMPLES).outputs
+    found = fidelity(EXACT, wanted, [np.full_like(wanted[0], np.nan)])
+    assert found.error == np.inf and not found.keeps(Target())
+
+
+def test_without_samples_there_are_no_outputs() -> None:
+    assert observe(EXACT, Calibration(None)).outputs == ()
 
 
 @pytest.mark.parametrize(

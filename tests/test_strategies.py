@@ -12,7 +12,6 @@ from hec.compiler import pipeline, strategies
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import Bootstrap, LinearTransform
 from hec.compiler.errors import CompileError, fail
-from hec.compiler.fidelity import Fidelity
 from hec.compiler.memory import server_memory
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.security import is_secure
@@ -147,10 +146,10 @@ def test_where_openfhe_would_only_be_faster_tenseal_serves(monkeypatch: pytest.M
 
 
 def test_what_is_less_exact_than_asked_for_wins_only_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fitted(exact: TensorGraph, found: TensorGraph, _: Calibration) -> Fidelity:
-        return Fidelity(0.0 if any(isinstance(x, series) for x in found.operations) else 0.6, 0.0)
+    def measured(_: Strategies, found: Candidate) -> Candidate:
+        return replace(found, keeps=any(isinstance(x, series) for x in found.graph.operations))
 
-    monkeypatch.setattr(strategies, "fidelity", fitted)
+    monkeypatch.setattr(Strategies, "_measured", measured)
     monkeypatch.setattr(Candidate, "seconds", property(lambda c: 1.0 + 1e3 * ("func" in c.way)))
     series, loose = TensorBootstrap, Target(max_error=0.5)
     found = ways(residual_network(), loose, openfhe_error=lambda: None).best()
@@ -164,6 +163,31 @@ def test_what_is_less_exact_than_asked_for_wins_only_alone(monkeypatch: pytest.M
         .best()
         .way.startswith("a leveled program")
     )
+
+
+def test_fits_are_measured_on_the_samples_there_are() -> None:
+    target = Target(max_error=0.5)
+    chosen = ways(residual_network(), target)
+    found = chosen.leveled(LIBRARIES.seal)
+    assert chosen._measured(found).keeps
+    strict = ways(residual_network(), Target(max_error=1e-6))
+    assert not strict._measured(found).keeps
+    assert ways(residual_network(), Target(degree=3))._measured(found).keeps
+    unknown = Strategies(residual_network(), Calibration(None), target, LIBRARIES, print)
+    assert unknown._measured(found).keeps
+
+
+def test_a_leveled_way_is_made_once_where_openfhe_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Candidate, "seconds", property(lambda c: 1e3 * (c.backend == "tenseal")))
+    monkeypatch.setattr(strategies, "FUNCTIONAL_BOOTSTRAP", 0.0)
+    told: list[str] = []
+    missing = replace(LIBRARIES, openfhe_error=lambda: MISSING)
+    calibration = Calibration(SAMPLES, margin=1.1)
+    found = Strategies(residual_network(), calibration, Target(degree=15), missing, told.append)
+    assert found.best().backend == "tenseal"
+    assert told.count("polynomials for activations") == 1
 
 
 def test_a_deep_network_of_squares_may_be_refreshed_plainly() -> None:
