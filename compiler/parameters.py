@@ -19,8 +19,9 @@ from hec.compiler import tensor_ir
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters
 from hec.compiler.depth import deepest_path, depth_by_layer, levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
-from hec.compiler.forecast import Forecast, KernelSize, KernelSizes, forecast
+from hec.compiler.forecast import Forecast, forecast
 from hec.compiler.instances import LARGEST_PRIME_BITS, Instances, Modulus
+from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.lower import Lowered, ScalePlan, lower

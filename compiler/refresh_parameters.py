@@ -18,8 +18,9 @@ from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters, Program
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.depth import levels
 from hec.compiler.errors import CompileError, InvalidProgram, fail
-from hec.compiler.forecast import KernelSizes, forecast
+from hec.compiler.forecast import forecast
 from hec.compiler.instances import LARGEST_PRIME_BITS
+from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.memory import server_memory

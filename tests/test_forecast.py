@@ -20,7 +20,8 @@ from hec.compiler.cost import (
     costs_of,
 )
 from hec.compiler.errors import InvalidProgram
-from hec.compiler.forecast import CONFIDENCE, Forecast, KernelSizes, bootstrap_count, forecast
+from hec.compiler.forecast import CONFIDENCE, Forecast, bootstrap_count, forecast
+from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.compiler.rotation_routes import route
 from hec.compiler.schedule import Split, rotations

@@ -1,0 +1,114 @@
+"""Predict the seconds of each instruction of a Program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import assert_never
+
+from hec.compiler.ckks_ir import (
+    Add,
+    AddPlain,
+    Bootstrap,
+    EncryptionParameters,
+    Input,
+    Instruction,
+    LinearTransform,
+    ModSwitch,
+    Multiply,
+    Output,
+    Polynomial,
+    Program,
+    Rescale,
+    RotateSum,
+    ValueType,
+)
+from hec.compiler.cost import CostCounter, Counted, costs_of
+from hec.compiler.kernel_sizes import KernelSize, KernelSizes
+from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
+from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.pairing import products
+from hec.compiler.rotation_costs import hops, rotation_seconds
+from hec.compiler.typing_rules import infer_types
+
+
+def seconds_of(
+    program: Program, types: Sequence[ValueType], sizes: KernelSizes
+) -> tuple[float, ...]:
+    """Return the seconds of every instruction; one thread on SEAL, two on OpenFHE."""
+    anew = _encoded_anew(program)
+    return tuple(
+        anew.get(position, 0.0) + _seconds(instruction, types, program.parameters, sizes)
+        for position, instruction in enumerate(program.instructions)
+    )
+
+
+def _encoded_anew(program: Program) -> dict[int, float]:
+    """Return the seconds of encoding the diagonals that a server of the default size cannot keep.
+
+    They are encoded while the other thread computes.
+    """
+    parameters, types = program.parameters, infer_types(program)
+    if not parameters.digits:
+        return {}
+    room = DEFAULT_MAX_RAM - server_memory(program).least
+    kept, costs = kept_diagonals(program, room), OpenfheCosts(parameters)
+    return {
+        position: len(products(x.matrix, x.twin).first) * costs.encode(types[x.operand].level + 1)
+        for position, x in enumerate(program.instructions)
+        if isinstance(x, LinearTransform) and position not in kept
+    }
+
+
+def _seconds(
+    instruction: Instruction,
+    types: Sequence[ValueType],
+    parameters: EncryptionParameters,
+    sizes: KernelSizes,
+) -> float:
+    counter = CostCounter.of(parameters)
+    match instruction:
+        case Input() | Output() | ModSwitch():
+            return 0.0
+        case LinearTransform():
+            limbs = types[instruction.operand].level + 1
+            return _linear_seconds(instruction, limbs, parameters, sizes(instruction))
+        case _:
+            pass
+    operand = instruction.left if isinstance(instruction, Add | Multiply) else instruction.operand
+    value = types[operand]
+    x = Counted(value.level, value.scale)
+    match instruction:
+        case RotateSum():
+            for step in instruction.steps:
+                counter.add(x, counter.rotate(x, step))
+        case AddPlain():
+            counter.add_plain(x, 1.0)
+        case Add():
+            counter.add(x, x)
+        case Multiply():
+            counter.multiply(x, x)
+        case Rescale():
+            counter.rescale(x)
+        case Bootstrap():
+            counter.bootstrap(parameters, instruction.coefficients.shape[1] - 1)
+        case Polynomial():
+            apply_polynomial(x, instruction, 0, counter, parameters.primes, ConstantCache())
+        case _:
+            assert_never(instruction)
+    return counter.seconds * value.blocks
+
+
+def _linear_seconds(
+    instruction: LinearTransform, limbs: int, parameters: EncryptionParameters, size: KernelSize
+) -> float:
+    """Rotations as `Hoists` makes them, and products with encoded diagonals."""
+    costs = costs_of(parameters)
+    each = costs.multiply_plain(limbs) + costs.add(limbs)
+    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs)
+    count = len(products(instruction.matrix, instruction.twin).first)
+    if not instruction.twin:
+        return rotations + count * each
+    turned = hops((instruction.twin,), parameters) * costs.key_switch(limbs) + each
+    return rotations + count * each + instruction.matrix.in_blocks * turned
