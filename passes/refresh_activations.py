@@ -35,7 +35,7 @@ from hec.passes.stand_in import (
     shared_density,
     unweighted,
 )
-from hec.passes.trials import ALL_AGREE, DISAGREEING, Limits, Trials, with_sensitivities
+from hec.passes.trials import ALL_AGREE, DISAGREEING, Limits, Trials, with_portraits
 
 NOISE: Final = 4e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
@@ -66,7 +66,7 @@ def refresh_activations(
     degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
     best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
     warn_of_error(trials, best)
-    return with_sensitivities(trials, best).finish(graph.outputs)
+    return with_portraits(trials, best).finish(graph.outputs)
 
 
 def _limits(target: Target, calibration: Calibration) -> Limits:
