@@ -12,12 +12,11 @@ from hec.compiler.ckks_ir import (
     Bootstrap,
     EncryptionParameters,
     Output,
-    Polynomial,
     Program,
-    Rescale,
     ValueType,
 )
 from hec.compiler.layers import Layer
+from hec.compiler.program_depth import rescalings
 from hec.compiler.typing_rules import HEADROOM_BITS, operands
 
 
@@ -50,7 +49,8 @@ def level_story(
     end, taken, position = layer.positions[-1], dict[str, int](), layer.positions[-1]
     while (reader := path.deepest[position]) is not None:
         if not isinstance(program.instructions[reader], Output | Bootstrap):
-            drop, name = path.drop(position, reader), str(owner[reader])
+            drop = rescalings(program, types, position, reader)
+            name = str(owner[reader])
             taken[name] = taken.get(name, 0) + drop
             position = reader
             continue
@@ -80,16 +80,6 @@ class _Paths:
                 if self.deepest[position] is None or need > self.needs[position]:
                     self.needs[position], self.deepest[position] = need, reader
 
-    def drop(self, position: int, reader: int) -> int:
-        """Return the rescalings of `position` on its way through the instruction `reader`."""
-        match self.program.instructions[reader]:
-            case Rescale():
-                return 1
-            case Polynomial():
-                return self.types[position].level - self.types[reader].level
-            case _:
-                return 0
-
     def _need(self, position: int, reader: int) -> int:
         parameters = self.program.parameters
         match self.program.instructions[reader]:
@@ -99,7 +89,8 @@ class _Paths:
                 how = parameters.bootstrapping
                 return 0 if how is None else input_level(how)
             case _:
-                return self.drop(position, reader) + self.needs[reader]
+                passed = rescalings(self.program, self.types, position, reader)
+                return passed + self.needs[reader]
 
 
 def _room(scale: float, parameters: EncryptionParameters) -> int:

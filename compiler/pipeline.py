@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import overload
 
@@ -21,7 +21,7 @@ from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
 from hec.compiler.layout import UNUSED
 from hec.compiler.lower import label
-from hec.compiler.onnx_import import import_onnx
+from hec.compiler.onnx_import import ImportedModel, import_onnx
 from hec.compiler.packing import Packing, packing
 from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
@@ -116,6 +116,30 @@ def compile(
         exported = export(model, example)
         network, samples = exported.network, exported.samples
     samples = samples if calibration is None else calibration
+    made = choose(network, samples, target, progress)
+    progress("plan")
+    return made.plan()
+
+
+@dataclass(frozen=True, eq=False)
+class Compilation:
+    """The cheapest program of a network, and all that it was made from."""
+
+    network: Model
+    imported: ImportedModel
+    calibration: Calibration
+    target: Target
+    chosen: Candidate
+
+    def plan(self) -> Plan:
+        """Return the plan of the program."""
+        return plan_of(self.chosen, self.imported.name, _file(self.network), self.target)
+
+
+def choose(
+    network: Model, samples: Samples | None, target: Target, progress: Progress = _silent
+) -> Compilation:
+    """Return the cheapest program of an ONNX network; raise as `compile` does."""
     problems = agreement_problems(
         target.min_agreement, target.max_error, target.degree, samples is not None
     )
@@ -125,9 +149,8 @@ def compile(
     require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
     average_pools.tell_effect(network, imported, seen, target)
-    chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
-    progress("plan")
-    return plan_of(chosen, imported.name, _file(network), target)
+    chosen = Strategies(imported.graph, seen, target, libraries(), progress).best()
+    return Compilation(network, imported, seen, target, chosen)
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:
@@ -135,7 +158,7 @@ def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | No
     return Plan.of(_client_part(chosen, name), _server_part(chosen, file, target))
 
 
-def _libraries() -> Libraries:
+def libraries() -> Libraries:
     """Return what the runtime knows; imported late, for backend libraries are slow to import."""
 
     def seal_primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:

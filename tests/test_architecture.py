@@ -41,6 +41,8 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "report",
             "layers",
+            "advice",
+            "alternatives",
             "explain",
             "explain_levels",
             "explain_matrix",
