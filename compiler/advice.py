@@ -25,10 +25,10 @@ from hec.compiler.forecast import bootstrap_count
 from hec.compiler.goals import tells_class
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
-from hec.compiler.pipeline import Compilation, Model, choose, libraries
+from hec.compiler.pipeline import Compilation, Model, choose
 from hec.compiler.program_depth import depth
 from hec.compiler.python_models import Samples
-from hec.compiler.strategies import Candidate, Strategies
+from hec.compiler.strategies import Candidate, Libraries, Strategies
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Array, TensorGraph
 
@@ -49,12 +49,26 @@ def advice(
 ) -> tuple[Alternative, ...]:
     """Return the changes of an ONNX network that make it cheaper or more exact, the best first.
 
-    `calibration` and `target` are as for `compile`, and so are the errors. Without calibration data
-    nothing is known of agreement. No change is begun after `budget` seconds.
+    `calibration` and `target` are as for `compile`, and so are the errors; but a network that needs
+    OpenFHE is compared with its program there, installed or not. Without calibration data nothing
+    is known of agreement. No change is begun after `budget` seconds.
     """
     progress("the network itself", 0, 0)
-    made = choose(model, calibration, target or Target())
-    return advice_on(made, progress, budget)
+    return advice_on(_made(model, calibration, target or Target()), progress, budget)
+
+
+def _made(model: Model, samples: Samples | None, target: Target) -> Compilation:
+    try:
+        return choose(model, samples, target)
+    except CompileError as error:
+        if target.backend == "openfhe":
+            raise
+        try:
+            made = choose(model, samples, replace(target, backend="openfhe"))
+        except CompileError:
+            raise error from None
+    anywhere = replace(made.libraries, openfhe_error=lambda: None)
+    return replace(made, target=target, libraries=anywhere)
 
 
 def advice_on(
@@ -73,16 +87,16 @@ def advice_on(
                 break
             progress(change.what, done, len(wanted))
             try:
-                chosen = _compiled(change)
+                chosen = _compiled(change, made.libraries)
             except CompileError:  # it cannot be run at all
                 continue
             found.append(_compared(change, chosen, before, measure.costs(chosen)))
     return tuple(sorted(filter(_is_gain, found), key=lambda each: -each.seconds_ratio))
 
 
-def _compiled(change: Change) -> Candidate:
+def _compiled(change: Change, known: Libraries) -> Candidate:
     return Strategies(
-        change.graph, change.calibration, change.target, libraries(), lambda step: None
+        change.graph, change.calibration, change.target, known, lambda step: None
     ).best()
 
 

@@ -18,7 +18,7 @@ from hec.compiler.alternative import Kind
 from hec.compiler.calibration import Calibration
 from hec.compiler.evaluate import evaluate
 from hec.compiler.functions import Function
-from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS, squared
+from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_model import load_model
 from hec.compiler.onnx_node import node_name
@@ -46,6 +46,13 @@ _SMOOTH: Final = Function("silu")
 _KINKED: Final = frozenset(
     {"relu", "leaky_relu", "thresholded_relu", "clip", "hard_sigmoid", "hard_swish", "abs", "elu"}
 )
+_CHOSEN: Final = _KINKED | {
+    "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "celu", "selu", "softplus", "softsign",
+    "erf",
+}  # fmt: skip
+_SOFTMAX: Final = frozenset({"Softmax", "LogSoftmax"})
+_EXTREMES: Final = frozenset({"Max", "Min", "ReduceMax", "ReduceMin"})
+_COMPOSED: Final = MAX_POOLS | NORMALIZATIONS | _SOFTMAX | _EXTREMES  # of several functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +84,22 @@ class Subject:
         return run_tensor_passes(graph, self.made.target, self.made.calibration, first)
 
     def activations(self) -> Iterator[tuple[int, Activation]]:
-        """Yield the functions that have to be fitted, with their positions."""
+        """Yield the activations that a designer chose, with their positions.
+
+        Not the functions that a MaxPool, a Softmax or a norm is made of.
+        """
         for position, operation in enumerate(self.recognized.operations):
-            if isinstance(operation, Activation):
-                yield position, operation
+            if isinstance(operation, Activation) and operation.function.name in _CHOSEN:
+                found = {self.operators.get(name) for name in operation.origin}
+                if not found & _COMPOSED:
+                    yield position, operation
+
+    def with_functions(self, change: Callable[[Function], Function]) -> TensorGraph:
+        """Return the graph with other functions for its activations."""
+        operations = list(self.recognized.operations)
+        for position, activation in self.activations():
+            operations[position] = replace(activation, function=change(activation.function))
+        return replace(self.recognized, operations=tuple(operations))
 
     def changed(
         self,
@@ -130,15 +149,18 @@ def squares(subject: Subject) -> Iterator[Change]:
     """Squares for all functions."""
     names = _names(subject)
     if names:
-        what = f"replace {names} by squares (x * x)"
-        yield subject.changed(what, "model", squared(subject.recognized))
+        operations = list(subject.recognized.operations)
+        for position, x in subject.activations():
+            operations[position] = Multiply(x.operand, x.operand, x.shape, x.origin)
+        graph = replace(subject.recognized, operations=tuple(operations))
+        yield subject.changed(f"replace {names} by squares (x * x)", "model", graph)
 
 
 def smooth_functions(subject: Subject) -> Iterator[Change]:
     """A smooth function for those with a kink, which take high degrees."""
     kinked = {x.function.name for _, x in subject.activations()} & _KINKED
     if kinked:
-        graph = _with_functions(subject, lambda f: _SMOOTH if f.name in kinked else f)
+        graph = subject.with_functions(lambda f: _SMOOTH if f.name in kinked else f)
         yield subject.changed(f"replace {_listed(kinked)} by {_SMOOTH}", "model", graph)
 
 
@@ -147,7 +169,7 @@ def unclipped(subject: Subject) -> Iterator[Change]:
     clipped = {str(x.function) for _, x in subject.activations() if _is_clipped(x.function)}
     if clipped:
         relu = Function("relu")
-        graph = _with_functions(subject, lambda f: relu if _is_clipped(f) else f)
+        graph = subject.with_functions(lambda f: relu if _is_clipped(f) else f)
         yield subject.changed(f"replace {_listed(clipped)} by relu", "model", graph)
 
 
@@ -198,7 +220,7 @@ def affine_nodes(subject: Subject) -> Iterator[Change]:
     graph = subject.made.imported.graph
     for operators, words in (
         (NORMALIZATIONS, "BatchNormalization"),
-        (frozenset({"Softmax", "LogSoftmax"}), "a scaling of its inputs"),
+        (_SOFTMAX, "a scaling of its inputs"),
     ):
         inner = [n for n, x in subject.operators.items() if x in operators and _computes(graph, n)]
         changed = graph
@@ -301,14 +323,6 @@ def narrower_ranges(subject: Subject) -> Iterator[Change]:
     fewer = replace(seen, samples={name: x[kept] for name, x in seen.samples.items()})
     what = f"keep activations in the range of {100 * KEPT:.0f} % of the samples (regularise)"
     yield subject.changed(what, "data", calibration=fewer)
-
-
-def _with_functions(subject: Subject, change: Callable[[Function], Function]) -> TensorGraph:
-    operations = tuple(
-        replace(x, function=change(x.function)) if isinstance(x, Activation) else x
-        for x in subject.recognized.operations
-    )
-    return replace(subject.recognized, operations=operations)
 
 
 def _names(subject: Subject) -> str:

@@ -129,6 +129,7 @@ class Compilation:
     imported: ImportedModel
     calibration: Calibration
     target: Target
+    libraries: Libraries
     chosen: Candidate
 
     def plan(self) -> Plan:
@@ -149,8 +150,9 @@ def choose(
     require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
     average_pools.tell_effect(network, imported, seen, target)
-    chosen = Strategies(imported.graph, seen, target, libraries(), progress).best()
-    return Compilation(network, imported, seen, target, chosen)
+    known = libraries()
+    chosen = Strategies(imported.graph, seen, target, known, progress).best()
+    return Compilation(network, imported, seen, target, known, chosen)
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:
