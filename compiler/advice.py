@@ -37,6 +37,7 @@ FASTER: Final = 1.05  # gains from which a change is worth telling: seconds befo
 SMALLER: Final = 1.1  # memory before over after
 CLOSER: Final = 0.005  # more agreement
 LOST: Final = 0.05  # agreement that an option may cost
+_ABOUT: Final = 0.98  # ratio of numbers that are as good as equal
 BUDGET: Final = 600.0  # seconds after which no further change is tried
 
 
@@ -80,6 +81,7 @@ def advice_on(
     start, found = monotonic(), list[Alternative]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HecWarning)  # of networks that nobody asked for
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow
         measure = _Measure(made)
         before, wanted = measure.costs(made.chosen), changes(made)
         for done, change in enumerate(wanted):
@@ -88,10 +90,12 @@ def advice_on(
             progress(change.what, done, len(wanted))
             try:
                 chosen = _compiled(change, made.libraries)
-            except CompileError:  # it cannot be run at all
+            except (CompileError, np.linalg.LinAlgError):  # it cannot be run, or it overflows
                 continue
             found.append(_compared(change, chosen, before, measure.costs(chosen)))
-    return tuple(sorted(filter(_is_gain, found), key=lambda each: -each.seconds_ratio))
+    gains = [each for each in found if _is_gain(each)]
+    kept = [each for each in gains if not any(_is_better(other, each) for other in gains)]
+    return tuple(sorted(kept, key=lambda each: -each.seconds_ratio))
 
 
 def _compiled(change: Change, known: Libraries) -> Candidate:
@@ -199,3 +203,20 @@ def _is_gain(found: Alternative) -> bool:
     if found.kind != "model" and gained < -LOST:
         return False
     return found.seconds_ratio >= FASTER or found.memory_ratio >= SMALLER or gained >= CLOSER
+
+
+def _is_better(one: Alternative, other: Alternative) -> bool:
+    """Tell whether `one` gains all that `other` does and more, with no more effort."""
+    if one.kind not in ("option", other.kind) or (one.needs_tuning and not other.needs_tuning):
+        return False
+    mine, theirs = _merits(one), _merits(other)
+    pairs = list(zip(mine, theirs, strict=True))
+    return all(a >= _ABOUT * b for a, b in pairs) and any(a > b / _ABOUT for a, b in pairs)
+
+
+def _merits(found: Alternative) -> tuple[float, ...]:
+    """Return what is the better, the larger it is; an error counts where no classes are told."""
+    quality = found.agreement_after
+    if quality is None:
+        quality = 1 / (1 + (found.error_after or 0.0))
+    return found.seconds_ratio, found.memory_ratio, quality

@@ -41,6 +41,7 @@ from hec.passes.rewriting import Rebuilt, consumers
 
 KEPT: Final = 0.95  # of the samples stay, where those with the most extreme activations go
 FEWER_BITS: Final = 2.0  # of precision: four times the error
+_QUADRATIC: Final = 2  # degree
 AGREEMENT: Final = 0.99  # asked for instead of an error
 _SMOOTH: Final = Function("silu")
 _KINKED: Final = frozenset(
@@ -145,15 +146,28 @@ def average_pools(subject: Subject) -> Iterator[Change]:
     )
 
 
-def squares(subject: Subject) -> Iterator[Change]:
-    """Squares for all functions."""
-    names = _names(subject)
-    if names:
-        operations = list(subject.recognized.operations)
-        for position, x in subject.activations():
-            operations[position] = Multiply(x.operand, x.operand, x.shape, x.origin)
-        graph = replace(subject.recognized, operations=tuple(operations))
-        yield subject.changed(f"replace {names} by squares (x * x)", "model", graph)
+def quadratics(subject: Subject) -> Iterator[Change]:
+    """Quadratics for all activations: those nearest to them, which training would make others."""
+    samples, names = subject.made.calibration.samples, _names(subject)
+    if not names or subject.made.target.degree == _QUADRATIC:
+        return
+    values = None if samples is None else evaluate(subject.recognized, samples)
+    operations = list(subject.recognized.operations)
+    for position, x in subject.activations():
+        coefficients = np.array([0.0, 0.0, 1.0])
+        if values is not None:
+            inputs, wanted = values[x.operand].reshape(-1), values[position].reshape(-1)
+            coefficients = _quadratic(inputs, wanted)
+        operations[position] = Polynomial(x.operand, coefficients, "power", x.shape, x.origin)
+    graph = replace(subject.recognized, operations=tuple(operations))
+    yield subject.changed(f"replace {names} by quadratics, such as x * x", "model", graph)
+
+
+def _quadratic(x: Array, y: Array) -> Array:
+    """Return the coefficients, constant first, of the quadratic nearest to y(x)."""
+    radius = float(np.abs(x).max()) or 1.0  # a well-conditioned problem
+    fitted = np.polynomial.polynomial.polyfit(x / radius, y, _QUADRATIC)
+    return np.asarray(fitted / radius ** np.arange(_QUADRATIC + 1), np.float64)
 
 
 def smooth_functions(subject: Subject) -> Iterator[Change]:
@@ -336,7 +350,7 @@ def _listed(words: set[str] | frozenset[str]) -> str:
 RULES: Final[tuple[Rule, ...]] = (
     average_pools,
     affine_nodes,
-    squares,
+    quadratics,
     smooth_functions,
     unclipped,
     functions_after_pools,

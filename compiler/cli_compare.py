@@ -18,8 +18,11 @@ _SAME: Final = 0.005  # relative difference that is not worth a number
 _MINUS: Final = "\N{MINUS SIGN}"
 
 
-def show_comparison(paths: Sequence[Path], as_json: bool) -> None:
-    """Print the comparison of the plans in two files; raise `CompileError` for other files."""
+def show_comparison(paths: Sequence[Path], as_json: bool, advice: Path | None = None) -> None:
+    """Print the comparison of the plans in two files; raise `CompileError` for other files.
+
+    `advice` is an option that belongs to a single plan.
+    """
     from hec.compiler.compare import compare
     from hec.compiler.errors import fail
 
@@ -28,6 +31,12 @@ def show_comparison(paths: Sequence[Path], as_json: bool) -> None:
             f"{len(paths)} plans do not fit side by side",
             " ".join(map(str, paths)),
             "give one plan, or two to compare them",
+        )
+    if advice is not None:
+        raise fail(
+            "there is advice on one plan at a time",
+            f"--advice {advice}",
+            "leave out --advice, or give one plan",
         )
     found = compare(_whole(paths[0]), _whole(paths[1]))
     if as_json:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hec.compiler.cli_advice import show_advice, with_advice
+from hec.compiler.cli_compare import show_comparison
 from hec.compiler.cli_terminal import (
     duration,
     interval,
@@ -23,27 +25,40 @@ if TYPE_CHECKING:
 
 
 def report(
-    plan: Annotated[Path, typer.Argument(help="a plan, or the client's part of one")],
+    plans: Annotated[list[Path], typer.Argument(help="a plan, or the client's part; two: compare")],
+    advice: Annotated[
+        Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Show what a plan costs, and how exact it will be.
+    """Show what a plan costs, and how exact it will be; or put two plans side by side.
 
     Levels, seconds, sizes, and the quality of fitted activations; nothing is encrypted for it.
 
     \b
     Example:
       hec report model.hec
+      hec report before.hec after.hec
+      hec report model.hec --advice model.onnx --calibration samples.npz
     """
     from hec.compiler.cli_files import load_plan_or_part
     from hec.compiler.report import report as report_of
 
-    found = report_of(load_plan_or_part(plan))
+    if len(plans) > 1:
+        show_comparison(plans, as_json, advice)
+        return
+    found = with_advice(plans[0], report_of(load_plan_or_part(plans[0])), advice, calibration)
     if as_json:
         show_json(found)
         return
     show_facts(_facts(found))
     if found.server is not None:
         _show_server(found.server)
+    if found.advice is not None:
+        show_advice(found.advice)
 
 
 def _facts(found: Report) -> list[tuple[str, str]]:

@@ -110,8 +110,8 @@ def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None
     yield "  size", "bytes", sum(x.bytes for x in told.outputs)
     yield "precision of the outputs", "bits", told.precision_bits
     known = plan.server.calibrated
-    yield "agreement in calibration", "share", known and known.agreement
-    yield "error in calibration", "share", known and known.error
+    yield "agreement in calibration", "share", None if known is None else known.agreement
+    yield "error in calibration", "share", None if known is None else known.error
 
 
 def _server(told: Report) -> ServerReport:
@@ -158,9 +158,9 @@ def _aligned(left: Sequence[_Item], right: Sequence[_Item]) -> Iterator[LayerRow
     matcher = SequenceMatcher(None, [x.key for x in left], [x.key for x in right], autojunk=False)
     for _, start, stop, begin, end in matcher.get_opcodes():
         for one, other in _paired(left[start:stop], right[begin:end]):
-            mine, theirs = one and one.side, other and other.side
-            seconds = [side and side.seconds for side in (mine, theirs)]
-            yield LayerRow(mine, theirs, _row("seconds", "seconds", *seconds))
+            mine, theirs = (None if item is None else item.side for item in (one, other))
+            before, after = (None if x is None else x.seconds for x in (mine, theirs))
+            yield LayerRow(mine, theirs, _row("seconds", "seconds", before, after))
 
 
 def _paired(

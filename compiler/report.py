@@ -13,6 +13,7 @@ from math import log2
 from typing import Final
 
 from hec.compiler.activation_report import ActivationReport, activation_report
+from hec.compiler.alternative import Alternative
 from hec.compiler.ckks_ir import (
     LIMB_BYTES,
     AddPlain,
@@ -149,6 +150,7 @@ class Report:
     keys: int
     key_bytes: int
     server: ServerReport | None  # None: the file holds the client's part only
+    advice: tuple[Alternative, ...] | None = None  # None: no alternative was compiled
 
     @property
     def threads(self) -> str:
@@ -173,6 +175,7 @@ def report(plan: Plan | ClientPart) -> Report:
         count_keys(parameters, client.keys),
         key_bytes(client),
         server_report(plan.server) if isinstance(plan, Plan) else None,
+        plan.server.advice if isinstance(plan, Plan) else None,
     )
 
 

@@ -43,6 +43,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "layers",
             "advice",
             "alternatives",
+            "annotate",
+            "compare",
             "explain",
             "explain_levels",
             "explain_matrix",
@@ -58,7 +60,17 @@ LAYERS: tuple[frozenset[str], ...] = (
             "lint",
         }
     ),
-    frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
+    frozenset(
+        {
+            "cli_errors",
+            "cli_terminal",
+            "cli_arrays",
+            "cli_files",
+            "cli_options",
+            "cli_advice",
+            "cli_compare",
+        }
+    ),
     frozenset(
         {
             "cli_compile",
