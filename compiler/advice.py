@@ -37,7 +37,8 @@ FASTER: Final = 1.05  # gains from which a change is worth telling: seconds befo
 SMALLER: Final = 1.1  # memory before over after
 CLOSER: Final = 0.005  # more agreement
 LOST: Final = 0.05  # agreement that an option may cost
-_ABOUT: Final = 0.98  # ratio of numbers that are as good as equal
+_ABOUT: Final = 0.98  # ratio of costs that are as good as equal
+_CLOSE: Final = 0.002  # difference of shares that are
 BUDGET: Final = 600.0  # seconds after which no further change is tried
 
 
@@ -209,14 +210,18 @@ def _is_better(one: Alternative, other: Alternative) -> bool:
     """Tell whether `one` gains all that `other` does and more, with no more effort."""
     if one.kind not in ("option", other.kind) or (one.needs_tuning and not other.needs_tuning):
         return False
-    mine, theirs = _merits(one), _merits(other)
-    pairs = list(zip(mine, theirs, strict=True))
-    return all(a >= _ABOUT * b for a, b in pairs) and any(a > b / _ABOUT for a, b in pairs)
+    mine, theirs = _quality(one), _quality(other)
+    costs = [
+        (one.seconds_ratio, other.seconds_ratio),
+        (one.memory_ratio, other.memory_ratio),
+    ]
+    if mine < theirs - _CLOSE or any(a < b * _ABOUT for a, b in costs):
+        return False
+    return mine > theirs + _CLOSE or any(a * _ABOUT > b for a, b in costs)
 
 
-def _merits(found: Alternative) -> tuple[float, ...]:
+def _quality(found: Alternative) -> float:
     """Return what is the better, the larger it is; an error counts where no classes are told."""
-    quality = found.agreement_after
-    if quality is None:
-        quality = 1 / (1 + (found.error_after or 0.0))
-    return found.seconds_ratio, found.memory_ratio, quality
+    if found.agreement_after is not None:
+        return found.agreement_after
+    return -(found.error_after or 0.0)

@@ -276,14 +276,16 @@ def _linearized(graph: TensorGraph, name: str, samples: dict[str, Array]) -> Ten
 
 
 def degrees(subject: Subject) -> Iterator[Change]:
-    """Lower degrees for all fitted functions, and the next higher one."""
+    """Lower degrees for all fitted functions, and the next higher one if classes are lost."""
     found = {x.fit.degree for x in subject.made.chosen.graph.operations
              if isinstance(x, Multiply | Polynomial) and x.fit is not None}  # fmt: skip
     if not found or subject.made.target.degree is not None:
         return
     highest = max(found)
     wanted = [degree for degree in reversed(DEGREES) if degree < highest]
-    wanted += [degree for degree in DEGREES if degree > highest][:1]
+    known = subject.made.chosen.calibrated
+    if known is not None and known.agreement is not None and known.agreement < 1:
+        wanted += [degree for degree in DEGREES if degree > highest][:1]
     for degree in wanted:
         target = replace(subject.made.target, degree=degree, max_error=None, min_agreement=None)
         what = f"fit polynomials of degree {degree} (--degree {degree})"

@@ -33,7 +33,7 @@ PREFIX: Final = "hec."
 IR_VERSION: Final = 10  # the first in which nodes have metadata
 _SEPARATE: Final = 4  # the first in which initializers need not be inputs
 MAX_FILE_BYTES: Final = 2**31 - 1  # protobuf writes no more
-_HEAVY: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "AveragePool"})
+_HEAVY: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
 _LINEAR: Final = ("matrix", "sum")
 
 Texts = dict[str, str]  # of one node, by key without the prefix
