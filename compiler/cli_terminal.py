@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from hec.compiler.cli_errors import printable
+from hec.compiler.quantities import duration, interval, share, size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Progress = Callable[[str, int, int], None]  # phase, done, of how many (0: not known)
+__all__ = (
+    "Progress", "duration", "interval", "progress", "share", "show_facts", "show_json",
+    "show_table", "size",
+)  # fmt: skip
 PIPE_WIDTH: Final = 160  # columns of a table that is not written to a terminal
 
 
@@ -66,27 +71,3 @@ def show_json(value: DataclassInstance | dict[str, object]) -> None:
     """Print a dataclass, or a dictionary, as JSON."""
     plain = value if isinstance(value, dict) else dataclasses.asdict(value)
     typer.echo(json.dumps(plain, indent=2, allow_nan=False))
-
-
-def size(count: float) -> str:
-    """Return bytes in a unit that suits them."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in a unit that suits them."""
-    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
-def share(value: float | None) -> str:
-    """Return a share as percent."""
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def interval(ends: tuple[float, float] | None) -> str:
-    """Return an interval with four digits, or a dash."""
-    return "-" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"

@@ -43,6 +43,15 @@ def hops(steps: Sequence[int], parameters: EncryptionParameters) -> int:
     return sum(_hops(step, available, slots) for step in steps)
 
 
+def matrix_hops(x: LinearTransform, parameters: EncryptionParameters) -> int:
+    """Count the rotations that those of a matrix are composed of; babies share theirs."""
+    available, slots = composed_of(parameters), parameters.slots
+    babies, giants = steps_of(x.matrix, Split(x.baby_step, x.baby_start), x.twin)
+    twins = x.matrix.in_blocks * _hops(x.twin, available, slots) if x.twin else 0
+    made = sum(_tree(steps, available, slots)[0] for steps in babies)
+    return made + hops(giants, parameters) + twins
+
+
 def steps_of(
     matrix: DiagonalMatrix, split: Split, twin: int = 0
 ) -> tuple[tuple[Steps, ...], tuple[int, ...]]:

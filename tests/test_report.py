@@ -14,7 +14,8 @@ from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.memory import count_keys
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
-from hec.compiler.report import SECURITY_SOURCE, key_bytes, report
+from hec.compiler.instance_report import SECURITY_SOURCE, key_bytes
+from hec.compiler.report import report
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.tensor_ir import Fit
 from sample_plans import DEEP, SMALL, deep_program, linear_program, plan_of
