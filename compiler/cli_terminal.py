@@ -44,19 +44,30 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: the first column of text, the others numbers."""
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> None:
+    """Print a table: the first column of text, the others numbers.
+
+    Given a `width` in characters, its columns stand close together.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    table = Table(
+        title=title,
+        box=box.SIMPLE,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=width is not None,
+    )
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    width = width or (None if sys.stdout.isatty() else PIPE_WIDTH)
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 
 

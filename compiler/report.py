@@ -32,7 +32,7 @@ class Report:
     plan_id: Annotated[str, "hash of the plan's content, 64 hexadecimal digits"]
     backend: Annotated[str, "that the plan is made for"]
     parameters: Annotated[ParametersReport, "the CKKS instance"]
-    depth: Annotated[int, "levels from fresh inputs to outputs"]
+    depth: Annotated[int, "levels from fresh inputs to outputs; 0 where bootstraps raise them"]
     precision_bits: Annotated[float, "promised for the outputs: -log2 of their absolute error"]
     inputs: Annotated[tuple[TensorReport, ...], "what the client encrypts and sends"]
     outputs: Annotated[tuple[TensorReport, ...], "what it receives and decrypts"]
@@ -61,7 +61,7 @@ def report(plan: Plan | ClientPart) -> Report:
         plan_id=client.plan_id,
         backend=client.backend,
         parameters=parameters_report(parameters),
-        depth=top - min(item.level for item in client.outputs),
+        depth=max(0, top - min(item.level for item in client.outputs)),
         precision_bits=client.precision,
         inputs=inputs,
         outputs=outputs,

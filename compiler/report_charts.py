@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil, floor, log10
+from math import ceil, floor, log10, nan
 from typing import TYPE_CHECKING, Final
 
 from hec.compiler.layer_report import LayerKind, LayerReport
@@ -27,6 +27,7 @@ COLOURS: Final[dict[LayerKind, str]] = {
     "sum": "sum",
 }
 _TOP, _BOTTOM, _GAP = 22.0, 26.0, 34.0  # pixels around and between the axes of a figure
+_MARGIN: Final = 0.1  # of a logarithmic axis, powers of ten
 _FLOOR: Final = 1e-12  # errors below are drawn there
 
 
@@ -48,20 +49,13 @@ def level_chart(server: ServerReport, prime_bits: Sequence[float]) -> Picture:
     )
 
     def modulus(axes: Axes) -> None:
-        line = [bits[level] for x in layers for level in (x.level_in, x.level_out)]
-        places = [p for i in range(1, len(layers) + 1) for p in (i - 0.5, i)]
-        axes.fill_between(
-            [*places, len(layers) + 0.5], [*line, line[-1]], step="post",
-            color=colour("wash"), linewidth=0,
-        )  # fmt: skip
-        axes.step(
-            [*places, len(layers) + 0.5], [*line, line[-1]], where="post",
-            color=colour("soft"), linewidth=1.2,
-        )  # fmt: skip
-        for i, x in enumerate(layers, 1):
-            low, high = sorted((bits[x.level_in], bits[x.level_out]))
-            _bar(axes, i, high - low, COLOURS[x.kind], low, Tracks(len(layers)).bar * 0.6)
-        axes.set_ylim(0, 1.06 * max(line))
+        _staircase(axes, [(bits[x.level_in], bits[x.level_out]) for x in layers])
+        _bars(
+            axes,
+            [abs(bits[x.level_in] - bits[x.level_out]) for x in layers],
+            [COLOURS[x.kind] for x in layers],
+            [bits[min(x.level_in, x.level_out)] for x in layers],
+        )
 
     def scale(axes: Axes) -> None:
         places = range(1, len(layers) + 1)
@@ -94,11 +88,10 @@ def error_chart(server: ServerReport) -> Picture:
         _logarithmic(axes, [value for x in layers for value in _known_errors(x)])
 
     def shares(axes: Axes) -> None:
-        for i, x in enumerate(layers, 1):
-            encryption = encryption_share(x)
-            wide = Tracks(len(layers)).bar
-            _bar(axes, i, 100 * (1 - encryption), "approximation", 0.0, wide)
-            _bar(axes, i, 100 * encryption, "encryption", 100 * (1 - encryption), wide)
+        encryption = [100 * encryption_share(x) for x in layers]
+        rest = [100 - share for share in encryption]
+        _bars(axes, rest, "approximation")
+        _bars(axes, encryption, "encryption", rest)
         axes.set_ylim(0, 100)
         axes.set_yticks([0, 50, 100])
 
@@ -114,8 +107,7 @@ def time_chart(server: ServerReport) -> Picture:
     told = "; ".join(f"{i}: {duration(x.seconds)}" for i, x in enumerate(layers, 1))
 
     def seconds(axes: Axes) -> None:
-        for i, x in enumerate(layers, 1):
-            _bar(axes, i, x.seconds, COLOURS[x.kind], 0.0, Tracks(len(layers)).bar)
+        _bars(axes, [x.seconds for x in layers], [COLOURS[x.kind] for x in layers])
         _labelled(axes, [x.seconds for x in layers], duration)
 
     return _picture(
@@ -132,10 +124,9 @@ def memory_chart(server: ServerReport) -> Picture:
     )
 
     def memory(axes: Axes) -> None:
-        wide = Tracks(len(layers)).bar
-        for i, x in enumerate(layers, 1):
-            _bar(axes, i, x.plaintext_bytes / 1e6, "weights", 0.0, wide)
-            _bar(axes, i, x.live_bytes / 1e6, "ciphertexts", x.plaintext_bytes / 1e6, wide)
+        weights = [x.plaintext_bytes / 1e6 for x in layers]
+        _bars(axes, weights, "weights")
+        _bars(axes, [x.live_bytes / 1e6 for x in layers], "ciphertexts", weights)
         totals = [(x.plaintext_bytes + x.live_bytes) / 1e6 for x in layers]
         _labelled(axes, totals, lambda megabytes: size(1e6 * megabytes))
 
@@ -195,9 +186,30 @@ def _axes(figure: Figure, tracks: Tracks, bottom: float, height: float) -> Axes:
     return axes
 
 
-def _bar(axes: Axes, place: int, height: float, name: str, bottom: float, width: float) -> None:
-    if height > 0:
-        axes.bar([place], [height], width, bottom, color=colour(name), linewidth=0)
+def _bars(
+    axes: Axes,
+    heights: Sequence[float],
+    names: str | Sequence[str],
+    bottoms: Sequence[float] | float = 0.0,
+) -> None:
+    """Draw a bar for every layer, in one colour or a colour each."""
+    wide, places = Tracks(len(heights)).bar, range(1, len(heights) + 1)
+    colours = colour(names) if isinstance(names, str) else [colour(name) for name in names]
+    axes.bar(places, heights, wide, bottoms, color=colours, linewidth=0, zorder=3)
+
+
+def _staircase(axes: Axes, steps: Sequence[tuple[float, float]]) -> None:
+    """Draw heights before and after every layer: an area, and a line between the bars."""
+    half = Tracks(len(steps)).bar / 2
+    places, line = list[float](), list[float]()
+    for i, (before, after) in enumerate(steps, 1):
+        places += [i - 0.5, i - half, i, i + half, i + 0.5]
+        line += [before, before, nan, after, after]
+    axes.plot(places, line, color=colour("soft"), linewidth=1.2)
+    corners = [i + side for i in range(1, len(steps) + 1) for side in (-0.5, 0.0, 0.0, 0.5)]
+    heights = [height for before, after in steps for height in (before, before, after, after)]
+    axes.fill_between(corners, heights, color=colour("wash"), linewidth=0, zorder=0)
+    axes.set_ylim(0, 1.06 * max(map(max, steps)))
 
 
 def _labelled(axes: Axes, values: Sequence[float], words: Callable[[float], str]) -> None:
@@ -206,15 +218,17 @@ def _labelled(axes: Axes, values: Sequence[float], words: Callable[[float], str]
     axes.set_ylim(0, 1.16 * top)
     wide = Tracks(len(values)).pitch > 44
     for place, value in enumerate(values, 1):
-        if value >= 0.01 * top and wide:
+        if value > 0 and wide:
             axes.text(place, value + 0.02 * top, words(value), ha="center", va="bottom",
                       color=colour("ink"), fontsize=11)  # fmt: skip
 
 
 def _error_line(axes: Axes, errors: Sequence[float], name: str) -> None:
-    places, heights = range(1, len(errors) + 1), [max(x, _FLOOR) for x in errors]
+    """Draw the errors that are not zero: a logarithm has no place for the others."""
+    shown = [(place, error) for place, error in enumerate(errors, 1) if error > _FLOOR]
+    places, heights = [place for place, _ in shown], [error for _, error in shown]
     axes.plot(places, heights, color=colour(name), linewidth=1.6)
-    axes.plot(places, heights, "o", color=colour(name), markersize=5, linestyle="none")
+    axes.plot(places, heights, "o", color=colour(name), markersize=6, linestyle="none")
 
 
 def _known_errors(layer: LayerReport) -> list[float]:
@@ -224,8 +238,8 @@ def _known_errors(layer: LayerReport) -> list[float]:
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     """Make the vertical axis logarithmic, with a tick at some powers of ten."""
-    low = floor(log10(min(values, default=_FLOOR)))
-    high = max(low + 1, ceil(log10(max(values, default=1.0))))
+    low = floor(log10(min(values, default=_FLOOR)) - _MARGIN)
+    high = max(low + 1, ceil(log10(max(values, default=1.0)) + _MARGIN))
     step = max(1, (high - low) // 4)
     powers = range(low, high + 1, step)
     axes.set_yscale("log")

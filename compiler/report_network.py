@@ -14,7 +14,7 @@ from hec.compiler.quantities import duration
 from hec.compiler.report import Report
 from hec.compiler.report_charts import COLOURS
 from hec.compiler.report_tracks import LEFT, RIGHT, Tracks
-from hec.compiler.report_words import elided, short_names
+from hec.compiler.report_words import elided, operators, short_names
 
 _TOP, _BOTTOM = 50.0, 44.0  # pixels above the highest level, and below level 0
 _TALLEST, _STEPS = 240.0, (9.0, 44.0)  # pixels of all levels, if one level has from 9 to 44
@@ -79,7 +79,7 @@ def network_picture(report: Report) -> NetworkPicture | None:
     layers = report.server.layers
     top = max(max(x.level_in, x.level_out) for x in layers)
     scale = _Scale(Tracks(len(layers)), top, min(_STEPS[1], max(_STEPS[0], _TALLEST / max(1, top))))
-    names = short_names(layers, max(4, int(scale.tracks.pitch / _LETTER)))
+    names = operators(layers, max(4, int(scale.tracks.pitch / _LETTER)))
     full = short_names(layers, 60)
     return NetworkPicture(
         width=scale.tracks.width,

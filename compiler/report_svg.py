@@ -99,10 +99,10 @@ def _rename_ids(root: ElementTree.Element, key: str) -> None:
             element.set("id", f"{key}-{identity}")
         elif identity is not None:
             del element.attrib["id"]
-        for attribute in ("clip-path", "fill", _XLINK):
-            value = element.get(attribute)
-            if value is not None:
-                element.set(attribute, value.replace("#", f"#{key}-"))
+        if (link := element.attrib.pop(_XLINK, None)) is not None:
+            element.set("href", link.replace("#", f"#{key}-"))  # HTML knows no other namespaces
+        if (clip := element.get("clip-path")) is not None:
+            element.set("clip-path", clip.replace("#", f"#{key}-"))
 
 
 def _tell(root: ElementTree.Element, title: str, description: str, key: str) -> None:

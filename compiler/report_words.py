@@ -1,4 +1,4 @@
-"""Words of the report that every face uses: short names of layers, what stands out, what is unknown."""
+"""Words that every face of the report uses: short names, what stands out, what is not known."""
 
 from __future__ import annotations
 
@@ -6,29 +6,44 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from hec.compiler.activation_report import ActivationReport
+from hec.compiler.instance_report import KeysReport
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.quantities import duration, share, size
 from hec.compiler.report import Report
 from hec.compiler.server_report import ServerReport
 
 JOINT = " + "  # between the names of nodes in a label
+_PATHS = (2, 3, 4)  # parts of a path that a short name may have
 _NOTABLE_TAIL = 1e-3  # probability that an element of a sample leaves the interval
 
 
 def short_names(layers: Sequence[LayerReport], longest: int) -> tuple[str, ...]:
     """Return a name of at most `longest` characters for every layer.
 
-    A matrix is not called after an activation whose factors it merely holds: that has its own.
+    The last parts of its path, as many as tell it from others. A matrix is not called after an
+    activation whose factors it merely holds: that has a layer of its own.
     """
-    fitted = {x.nodes for x in layers if x.kind in ("polynomial", "bootstrap", "square")}
-    return tuple(_short(layer, fitted, longest) for layer in layers)
+    nodes = _own_nodes(layers)
+    tails = [{_tail(label, path) for label in set(nodes)} for path in _PATHS]
+    everything = len(set(nodes))
+    path = next((p for p, found in zip(_PATHS, tails, strict=True) if len(found) == everything), 4)
+    return tuple(
+        shortened(label, longest, path) or layer.kind
+        for label, layer in zip(nodes, layers, strict=True)
+    )
 
 
-def shortened(nodes: str, longest: int) -> str:
+def operators(layers: Sequence[LayerReport], longest: int) -> tuple[str, ...]:
+    """Return the last part of every layer's name: for pictures, where layers have numbers."""
+    pairs = zip(_own_nodes(layers), layers, strict=True)
+    return tuple(shortened(label, longest, 1) or layer.kind for label, layer in pairs)
+
+
+def shortened(nodes: str, longest: int, path: int = 2) -> str:
     """Return the label of some nodes in at most `longest` characters."""
     parts = nodes.split(JOINT)
-    first = "/".join(parts[0].split("/")[-2:]) or nodes
-    rest = len(parts) - 1
+    first = _tail(nodes, path) or nodes
+    rest = sum(_count(part) for part in parts[1:])
     more = f" +{rest}" if rest else ""
     return elided(first, longest - len(more)) + more
 
@@ -41,10 +56,25 @@ def elided(text: str, longest: int) -> str:
     return f"{text[: longest - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def _short(layer: LayerReport, fitted: set[str], longest: int) -> str:
-    parts = layer.nodes.split(JOINT)
-    own = [part for part in parts if part not in fitted] if layer.kind == "matrix" else parts
-    return shortened(JOINT.join(own or parts), longest) or layer.kind
+def _own_nodes(layers: Sequence[LayerReport]) -> list[str]:
+    """Return the label of every layer, without nodes that have a nonlinear layer of their own."""
+    nonlinear = {x.nodes for x in layers if x.kind not in ("matrix", "sum")}
+    found = []
+    for layer in layers:
+        parts = layer.nodes.split(JOINT)
+        own = parts if layer.kind != "matrix" else [x for x in parts if x not in nonlinear]
+        found.append(JOINT.join(own) or layer.nodes)
+    return found
+
+
+def _tail(label: str, path: int) -> str:
+    return "/".join(label.split(JOINT)[0].split("/")[-path:])
+
+
+def _count(part: str) -> int:
+    """Return how many nodes a part of a label stands for: its last may be '4 more'."""
+    number, _, more = part.partition(" ")
+    return int(number) if more == "more" and number.isdecimal() else 1
 
 
 def primes_in_words(bits: Sequence[float], special: float) -> str:
@@ -54,15 +84,35 @@ def primes_in_words(bits: Sequence[float], special: float) -> str:
     return f"{told}, special {special:.0f}"
 
 
+def keys_in_words(keys: KeysReport) -> str:
+    """Return how many keys of each kind there are."""
+    told = [
+        f"{keys.rotations} of rotations" if keys.rotations else "",
+        f"{keys.bootstrapping} of the bootstrap" if keys.bootstrapping else "",
+        "1 of products" if keys.relinearization else "",
+    ]
+    return ", ".join(words for words in told if words) or "none"
+
+
 def highlights(report: Report) -> tuple[str, ...]:
     """Return what stands out in a plan, a sentence each."""
     server = report.server
     if server is None or not server.layers:
         return ()
-    found = [_slowest(server), _largest(server)]
+    found = [_refreshing(server) or _slowest(server), _largest(server)]
     if server.activations:
         found += [_least_exact(server.activations), _strays(server.activations)]
     return tuple(sentence for sentence in found if sentence)
+
+
+def _refreshing(server: ServerReport) -> str:
+    """Return a sentence about bootstraps, if they take most of the time."""
+    how, seconds = server.bootstraps, server.seconds_by_kind.bootstraps
+    if how is None or seconds < server.seconds / 2:
+        return ""
+    part = 100 * seconds / server.seconds
+    each = " or ".join(duration(x) for x in how.seconds_each)
+    return f"The {how.count} bootstraps take {part:.0f} % of the time: {each} each."
 
 
 def _slowest(server: ServerReport) -> str:
