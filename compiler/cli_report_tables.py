@@ -28,7 +28,7 @@ from hec.compiler.server_report import ServerReport
 COLUMNS: Final = 100  # of a report that is not read on a terminal
 _MOST_COLUMNS: Final = 140
 _LEAST_COLUMNS: Final = 80
-_LAYER_NUMBERS: Final = 72  # columns of the table of layers that are not names
+_LAYER_NUMBERS: Final = 75  # columns of the table of layers that are not names
 _FACT: Final = 11  # characters of the name of a fact
 
 Facts = list[tuple[str, str]]

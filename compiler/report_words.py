@@ -68,7 +68,7 @@ def _own_nodes(layers: Sequence[LayerReport]) -> list[str]:
 
 
 def _tail(label: str, path: int) -> str:
-    return "/".join(label.split(JOINT)[0].split("/")[-path:])
+    return "/".join(label.split(JOINT, maxsplit=1)[0].split("/")[-path:])
 
 
 def _count(part: str) -> int:
