@@ -34,3 +34,17 @@ def load_plan_or_part(path: Path) -> Plan | ClientPart:
     with zipfile.ZipFile(path) as archive:  # which `load_client` found to be sound
         is_whole = any(name.startswith("server/") for name in archive.namelist())
     return Plan.load(path) if is_whole else part
+
+
+def load_whole_plan(path: Path) -> Plan:
+    """Return the plan in a file; raise `CompileError` where it holds only the client's part."""
+    from hec.compiler.plan import Plan
+
+    found = load_plan_or_part(path)
+    if isinstance(found, Plan):
+        return found
+    raise fail(
+        "the file holds only the client's part of a plan, which knows no layers",
+        str(path),
+        "give the plan that hec compile wrote with -o",
+    )

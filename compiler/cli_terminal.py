@@ -22,6 +22,7 @@ __all__ = (
     "Progress", "duration", "interval", "progress", "share", "show_facts", "show_json",
     "show_table", "size",
 )  # fmt: skip
+STORY_WIDTH: Final = 100  # columns of running text
 PIPE_WIDTH: Final = 160  # columns of a table that is not written to a terminal
 
 
@@ -76,6 +77,27 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, text in facts:
         typer.echo(printable(f"{name:<{width}}  {text}"))
+
+
+def show_story(lines: Sequence[tuple[str, str]]) -> None:
+    """Print lines of a name and what is to say about it, wrapped to at most `STORY_WIDTH`."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in lines:
+        table.add_row(Text(printable(name)), Text(printable(text)))
+    width = STORY_WIDTH
+    if sys.stdout.isatty():
+        width = min(Console(file=sys.stdout).width, STORY_WIDTH)
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as shown:
+        console.print(table)
+    for line in shown.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def show_json(value: DataclassInstance | dict[str, object]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import overload
 
@@ -21,10 +21,18 @@ from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
 from hec.compiler.layout import UNUSED
 from hec.compiler.lower import label
-from hec.compiler.onnx_import import import_onnx
+from hec.compiler.onnx_import import ImportedModel, import_onnx
+from hec.compiler.packing import Packing, packing
 from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
+from hec.compiler.plan_parts import (
+    ClientPart,
+    PlanFit,
+    PlanInput,
+    PlanOutput,
+    PlanTensor,
+    ServerPart,
+)
 from hec.compiler.python_models import (
     Example,
     PythonModel,
@@ -41,6 +49,7 @@ from hec.compiler.tensor_ir import (
     Input,
     Multiply,
     Polynomial,
+    Shape,
     TensorGraph,
     TensorOperation,
     inputs,
@@ -107,6 +116,30 @@ def compile(
         exported = export(model, example)
         network, samples = exported.network, exported.samples
     samples = samples if calibration is None else calibration
+    made = choose(network, samples, target, progress)
+    progress("plan")
+    return made.plan()
+
+
+@dataclass(frozen=True, eq=False)
+class Compilation:
+    """The cheapest program of a network, and all that it was made from."""
+
+    network: Model
+    imported: ImportedModel
+    calibration: Calibration
+    target: Target
+    chosen: Candidate
+
+    def plan(self) -> Plan:
+        """Return the plan of the program."""
+        return plan_of(self.chosen, self.imported.name, _file(self.network), self.target)
+
+
+def choose(
+    network: Model, samples: Samples | None, target: Target, progress: Progress = _silent
+) -> Compilation:
+    """Return the cheapest program of an ONNX network; raise as `compile` does."""
     problems = agreement_problems(
         target.min_agreement, target.max_error, target.degree, samples is not None
     )
@@ -116,17 +149,16 @@ def compile(
     require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
     average_pools.tell_effect(network, imported, seen, target)
-    chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
-    progress("plan")
-    return plan_of(chosen, imported.name, _file(network))
+    chosen = Strategies(imported.graph, seen, target, libraries(), progress).best()
+    return Compilation(network, imported, seen, target, chosen)
 
 
-def plan_of(chosen: Candidate, name: str, file: bytes = b"") -> Plan:
+def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:
     """Return the plan of a candidate for the network `name`, whose ONNX file is `file`."""
-    return Plan.of(_client_part(chosen, name), _server_part(chosen, file))
+    return Plan.of(_client_part(chosen, name), _server_part(chosen, file, target))
 
 
-def _libraries() -> Libraries:
+def libraries() -> Libraries:
     """Return what the runtime knows; imported late, for backend libraries are slow to import."""
 
     def seal_primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:
@@ -177,7 +209,7 @@ def _client_part(chosen: Candidate, model: str) -> ClientPart:
     )
 
 
-def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
+def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> ServerPart:
     graph, lowered = chosen.graph, chosen.choice.lowered
     program, sources = lowered.program, lowered.sources
     labels = []
@@ -197,7 +229,22 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
         chosen.reason,
         tuple(known[source] for source in sources) if known else (),
         chosen.calibrated,
+        tuple(_tensors(chosen)),
+        sources,
+        target,
     )
+
+
+def _tensors(chosen: Candidate) -> Iterator[PlanTensor]:
+    """Yield every tensor of the graph, with its nodes and how it is packed."""
+    known = dict[tuple[int, Shape], Packing]()  # many tensors share a layout
+    layouts = chosen.choice.graph.layouts
+    for operation, layout in zip(chosen.graph.operations, layouts, strict=True):
+        key = id(layout), operation.shape
+        if key not in known:
+            known[key] = packing(layout, operation.shape)
+        nodes = () if isinstance(operation, Input) else operation.origin
+        yield PlanTensor(nodes, operation.shape, known[key])
 
 
 def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:

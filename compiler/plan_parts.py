@@ -11,7 +11,9 @@ from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.client_steps import Classes, Columns, Label, PrologueStep
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.layout import Layout
+from hec.compiler.packing import Packing
 from hec.compiler.record import NOT_STORED
+from hec.compiler.target import Target
 from hec.compiler.tensor_ir import ClientStep, Fit
 
 
@@ -84,6 +86,15 @@ class CalibrationResult:
     error: float  # root mean square, as a share of the exact output's, the worst of the outputs
 
 
+@dataclass(frozen=True)
+class PlanTensor:
+    """A tensor of the network as the Program holds it: for reports."""
+
+    nodes: tuple[str, ...]  # all ONNX nodes of the layer that computes it
+    shape: tuple[int, ...]
+    packing: Packing
+
+
 @dataclass(frozen=True, eq=False)
 class ServerPart:
     """The Program with its matrices, and what reports and checks need to know about it."""
@@ -99,3 +110,6 @@ class ServerPart:
     reason: str = ""  # why this backend and this way, for people
     approximation: tuple[float, ...] = ()  # rms of approximated - exact, every value; (): unknown
     calibrated: CalibrationResult | None = None  # None: there were no samples
+    tensors: tuple[PlanTensor, ...] = ()  # (): not known
+    sources: tuple[int, ...] = ()  # one per instruction: the tensor that it belongs to
+    target: Target | None = None  # what was asked for; None: not known

@@ -64,6 +64,7 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
         infer_types(program)
     except (InvalidProgram, ValueError, OverflowError) as error:
         raise damaged(f"its program is invalid ({error})", place) from None
+    _check_tensors(part, count, place)
     for fit in part.fits:
         _check_fit(fit, program, f"{place}: fit of '{fit.label}'")
     _check_interface(program, client, place)
@@ -92,6 +93,15 @@ def _check_portrait(fit: Fit, place: str) -> None:
         fits = 2 <= points <= MAX_POINTS and len(curve.exact) == len(curve.fitted) == points
         ascends = all(left < right for left, right in pairwise(curve.x))
         _require(fits and ascends, "a curve is absurd", place)
+
+
+def _check_tensors(part: ServerPart, count: int, place: str) -> None:
+    known = len(part.tensors)
+    _require(len(part.sources) in (0, count), "sources are missing", place)
+    fits = all(0 <= source < known for source in part.sources)
+    _require(fits, "a source is not one of its tensors", place)
+    sizes = [size for tensor in part.tensors for size in tensor.shape]
+    _require(all(0 <= size < MAX_ELEMENTS for size in sizes), "a shape is absurd", place)
 
 
 def _check_fit(item: PlanFit, program: Program, place: str) -> None:

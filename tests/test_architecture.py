@@ -40,6 +40,13 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "report",
+            "layers",
+            "advice",
+            "alternatives",
+            "explain",
+            "explain_levels",
+            "explain_matrix",
+            "explain_series",
             "check",
             "encrypted_check",
             "clear_model",
@@ -52,7 +59,17 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
-    frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
+    frozenset(
+        {
+            "cli_compile",
+            "cli_explain",
+            "cli_lint",
+            "cli_report",
+            "cli_check",
+            "cli_roles",
+            "cli_demo",
+        }
+    ),
     frozenset({"cli"}),
 )
 MIDDLE = 2

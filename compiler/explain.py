@@ -1,0 +1,254 @@
+"""One layer's whole story: where it comes from, how it lies in slots, what it costs, and why.
+
+Nothing is measured anew: the story follows from the plan, with the searches and the prices that
+compiled it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+
+from hec.compiler.activation_report import ActivationReport, activation_report
+from hec.compiler.ckks_ir import (
+    Bootstrap,
+    Input,
+    LinearTransform,
+    Multiply,
+    Output,
+    Polynomial,
+    Rescale,
+    RotateSum,
+)
+from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.errors import CompileError
+from hec.compiler.explain_levels import LevelStory, level_story
+from hec.compiler.explain_matrix import MatrixStory, matrix_story
+from hec.compiler.explain_series import SeriesStory, series_story
+from hec.compiler.forecast import forecast
+from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.layers import Layer, find_layer, layers, tensor_at
+from hec.compiler.onnx_node import node_name
+from hec.compiler.packing import Packing
+from hec.compiler.plan import Plan
+from hec.compiler.report import server_report
+from hec.compiler.typing_rules import infer_types, operands
+
+
+@dataclass(frozen=True)
+class NodeStory:
+    """An ONNX node that the layer came from."""
+
+    name: str
+    operator: str  # "": the plan holds no copy of the network, or the node is gone
+
+
+@dataclass(frozen=True)
+class TensorStory:
+    """A value that enters the layer, or its result."""
+
+    source: str  # what makes it: the name of an input, or the number and label of a layer
+    shape: tuple[int, ...] | None  # of the tensor; None: the plan does not tell
+    packing: Packing | None
+    kind: str  # of the layout
+    ciphertexts: int
+    slots: int  # of one ciphertext
+    level: int
+    scale_bits: float
+
+
+@dataclass(frozen=True)
+class SecondsStory:
+    """Where the seconds of the layer go."""
+
+    total: float
+    rotations: float
+    products: float
+    rescaling: float
+    encoding: float
+    bootstraps: float
+    other: float  # polynomials, products of ciphertexts, sums
+
+
+@dataclass(frozen=True)
+class LayerStory:
+    """All there is to say about one layer."""
+
+    model: str
+    plan_id: str
+    number: int
+    of: int  # layers
+    label: str
+    operation: str
+    nodes: tuple[NodeStory, ...]
+    reads: tuple[TensorStory, ...]
+    result: TensorStory
+    readers: tuple[str, ...]  # who reads the result: layers, or outputs
+    levels: LevelStory
+    seconds: SecondsStory
+    share: float  # of the seconds of one prediction
+    key_switches: int
+    plaintext_bytes: int
+    precision_bits: float  # of the result, in slots in [-1, 1]
+    matrices: tuple[MatrixStory, ...]
+    folds: tuple[int, ...]  # rotations of the sums that follow matrices
+    series: SeriesStory | None  # a polynomial, or a bootstrap
+    activation: ActivationReport | None  # that it stands for
+
+
+def explain(plan: Plan, wanted: str, place: str = "the plan") -> LayerStory:
+    """Return the story of the layer `wanted`: its number, label, node, or a part of a name.
+
+    Raise `CompileError`, naming candidates, where that is no single layer.
+    """
+    return _Teller(plan).story(find_layer(plan.server, wanted, place))
+
+
+class _Teller:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.server, self.program = plan, plan.server, plan.server.program
+        self.instructions = self.program.instructions
+        self.types = infer_types(self.program)
+        self.layers = layers(self.server)
+        self.owner = {i: layer for layer in self.layers for i in layer.positions}
+        magnitudes = self.server.magnitudes or (1.0,) * len(self.instructions)
+        self.forecast = forecast(self.program, magnitudes, measured=self.server.deviations)
+
+    def story(self, layer: Layer) -> LayerStory:
+        """Return the story of one layer."""
+        inside = [self.instructions[i] for i in layer.positions]
+        end = layer.positions[-1]
+        told = server_report(self.server).layers[layer.number - 1]
+        matrices = tuple(
+            matrix_story(self.program, x, self.types[x.operand].level, self.forecast.seconds[i])
+            for i in layer.positions
+            if isinstance(x := self.instructions[i], LinearTransform)
+        )
+        seconds = self._seconds(layer, matrices)
+        return LayerStory(
+            self.plan.client.model,
+            self.plan.plan_id,
+            layer.number,
+            len(self.layers),
+            layer.label,
+            told.operation,
+            self._nodes(layer),
+            tuple(self._tensor(i) for i in self._entering(layer)),
+            self._tensor(end),
+            self._readers(layer),
+            level_story(self.program, self.types, self.layers, layer),
+            seconds,
+            seconds.total / (self.forecast.total_seconds or 1.0),
+            self._key_switches(layer, matrices),
+            told.plaintext_bytes,
+            told.precision_bits,
+            matrices,
+            tuple(step for x in inside if isinstance(x, RotateSum) for step in x.steps),
+            series_story(self.program, self.types, layer),
+            self._activation(layer),
+        )
+
+    def _nodes(self, layer: Layer) -> tuple[NodeStory, ...]:
+        known = operators(self.server.onnx.tobytes()) if self.server.onnx.size else {}
+        return tuple(NodeStory(name, known.get(name, "")) for name in layer.nodes)
+
+    def _entering(self, layer: Layer) -> list[int]:
+        read = [o for i in layer.positions for o in operands(self.instructions[i])]
+        return list(dict.fromkeys(o for o in read if o not in layer.positions))
+
+    def _readers(self, layer: Layer) -> tuple[str, ...]:
+        found = dict[str, None]()
+        for position, x in enumerate(self.instructions):
+            if position in layer.positions or not set(operands(x)) & set(layer.positions):
+                continue
+            found[f"output '{x.name}'" if isinstance(x, Output) else str(self.owner[position])] = (
+                None
+            )
+        return tuple(found)
+
+    def _tensor(self, position: int) -> TensorStory:
+        x, value = self.instructions[position], self.types[position]
+        tensor = tensor_at(self.server, position)
+        source = f"input '{x.name}'" if isinstance(x, Input) else str(self.owner[position])
+        packing = None if tensor is None else tensor.packing
+        kind = "not known" if packing is None else packing.kind
+        if isinstance(x, Input) and kind == "irregular":
+            kind = "arranged by the client for the matrix that reads it"
+        return TensorStory(
+            source,
+            None if tensor is None else tensor.shape,
+            packing,
+            kind,
+            value.blocks,
+            self.program.parameters.slots,
+            value.level,
+            log2(value.scale),
+        )
+
+    def _seconds(self, layer: Layer, matrices: Sequence[MatrixStory]) -> SecondsStory:
+        by_kind = {kind: 0.0 for kind in (RotateSum, Rescale, Bootstrap, LinearTransform)}
+        for i in layer.positions:
+            kind = type(self.instructions[i])
+            if kind in by_kind:
+                by_kind[kind] += self.forecast.seconds[i]
+        total = sum(self.forecast.seconds[i] for i in layer.positions)
+        turning = sum(m.baby_seconds + m.giant_seconds for m in matrices) + by_kind[RotateSum]
+        return SecondsStory(
+            total,
+            turning,
+            sum(m.product_seconds for m in matrices),
+            by_kind[Rescale],
+            sum(m.encoding_seconds for m in matrices),
+            by_kind[Bootstrap],
+            max(total - sum(by_kind.values()), 0.0),
+        )
+
+    def _key_switches(self, layer: Layer, matrices: Sequence[MatrixStory]) -> int:
+        """Return the key switches of the layer, those inside of bootstraps not counted."""
+        count = sum(m.split.rotations + bool(m.pair_distance) for m in matrices)
+        for i in layer.positions:
+            x = self.instructions[i]
+            value = self.types[operands(x)[0]]
+            counter = CostCounter.of(self.program.parameters)
+            match x:
+                case RotateSum():
+                    count += len(x.steps) * value.blocks
+                case Multiply():
+                    count += value.blocks
+                case Polynomial():
+                    fresh = Counted(value.level, value.scale)
+                    primes = self.program.parameters.primes
+                    apply_polynomial(fresh, x, 0, counter, primes, ConstantCache())
+                    count += counter.key_switches * value.blocks
+                case _:
+                    pass
+        return count
+
+    def _activation(self, layer: Layer) -> ActivationReport | None:
+        """Return what was fitted here: it is known by the value that it reads, or by its label."""
+        read = {
+            o
+            for i in layer.positions
+            if isinstance(x := self.instructions[i], Multiply | Polynomial | Bootstrap)
+            for o in operands(x)
+        }
+        for item in self.server.fits:
+            named = item.value is None and item.label == layer.label and bool(read)
+            if item.value in read or named:
+                return activation_report(item.label, item.fit)
+        return None
+
+
+def operators(model: bytes) -> dict[str, str]:
+    """Return the operator of every node of an ONNX file, by the node's name.
+
+    Nothing of a file that cannot be read: the story goes on without it.
+    """
+    from hec.compiler.onnx_model import load_model
+
+    try:
+        nodes = load_model(model).nodes
+    except CompileError:
+        return {}
+    return {node_name(proto): proto.op_type for proto in nodes}

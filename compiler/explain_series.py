@@ -1,0 +1,150 @@
+"""The story of a polynomial or a bootstrap: its degree, and what other degrees would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from hec.compiler.bootstrapping import DEGREES
+from hec.compiler.ckks_ir import (
+    Bootstrap,
+    Instruction,
+    Multiply,
+    Polynomial,
+    Program,
+    ValueType,
+)
+from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
+from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.layers import Layer
+from hec.compiler.noise import bootstrapping
+from hec.compiler.typing_rules import operands, polynomial_depth
+
+_HIGHEST: Final = 31  # degree of a fitted polynomial
+_SQUARE: Final = 2  # degree
+
+
+@dataclass(frozen=True)
+class DegreeStory:
+    """What a series of some degree takes in this place, with the same result."""
+
+    degree: int
+    levels: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SeriesStory:
+    """A polynomial, a square, or the series of a bootstrap."""
+
+    kind: Literal["polynomial", "square", "bootstrap"]
+    ciphertexts: int
+    chosen: DegreeStory
+    lower: DegreeStory | None  # the highest degree that takes a level less
+    higher: DegreeStory | None  # the highest degree that takes a level more
+    transform_levels: tuple[int, int] | None  # of a bootstrap: CoeffsToSlots, and SlotsToCoeffs
+    error: float | None  # of a bootstrap: of its argument, of a range of width 1
+
+
+def series_story(program: Program, types: Sequence[ValueType], layer: Layer) -> SeriesStory | None:
+    """Return the story of the layer's series, None where it has none."""
+    for position in layer.positions:
+        x = program.instructions[position]
+        degree = _degree(x)
+        if degree is None:
+            continue
+        source = types[operands(x)[0]]
+        if isinstance(x, Bootstrap):
+            return _bootstrap(program, source, degree)
+        result = types[position].level - isinstance(x, Multiply)  # once it is rescaled
+        prices = _Prices(program, result, source, types[position].scale)
+        depth = polynomial_depth(degree) if isinstance(x, Polynomial) else 1
+        below, above = 2 ** (depth - 1) - 1, 2 ** (depth + 1) - 1
+        return SeriesStory(
+            "polynomial" if isinstance(x, Polynomial) else "square",
+            source.blocks,
+            prices.of(degree),
+            prices.of(max(below, _SQUARE)) if degree > _SQUARE else None,
+            prices.of(above) if above <= _HIGHEST else None,
+            None,
+            None,
+        )
+    return None
+
+
+def _degree(x: Instruction) -> int | None:
+    match x:
+        case Bootstrap():
+            return int(x.coefficients.shape[1]) - 1
+        case Polynomial():
+            return len(x.coefficients) - 1
+        case Multiply() if x.left == x.right:
+            return _SQUARE
+        case _:
+            return None
+
+
+def _bootstrap(program: Program, source: ValueType, degree: int) -> SeriesStory:
+    parameters = program.parameters
+
+    def of(other: int) -> DegreeStory:
+        seconds = source.blocks * bootstrap_seconds(parameters, other)
+        return DegreeStory(other, polynomial_depth(other), seconds)
+
+    lower = [other for other in DEGREES if other < degree]
+    higher = [other for other in DEGREES if other > degree]
+    return SeriesStory(
+        "bootstrap",
+        source.blocks,
+        of(degree),
+        of(lower[-1]) if lower else None,
+        of(higher[0]) if higher else None,
+        None if parameters.bootstrapping is None else parameters.bootstrapping.levels,
+        bootstrapping(parameters),
+    )
+
+
+@dataclass(frozen=True)
+class _Prices:
+    """Prices of polynomials that end at `level`, whatever they start from."""
+
+    program: Program
+    level: int
+    source: ValueType
+    scale: float  # of the result
+
+    def of(self, degree: int) -> DegreeStory:
+        """Return what `degree` takes; a square is one product of ciphertexts."""
+        depth = polynomial_depth(degree) if degree > _SQUARE else 1
+        parameters = self.program.parameters
+        primes = parameters.primes + parameters.primes[-1:] * depth  # a chain may have to be longer
+        counter = CostCounter(parameters.ring_degree, primes, parameters)
+        x = Counted(self.level + depth, self.source.scale)
+        if degree == _SQUARE:
+            counter.rescale(counter.multiply(x, x))
+        else:
+            generic = np.random.default_rng(0).uniform(1, 2, degree + 1)  # no part of it vanishes
+            series = Polynomial(0, generic, self.scale)
+            apply_polynomial(x, series, 0, counter, primes, ConstantCache())
+        return DegreeStory(degree, depth, counter.seconds * self.source.blocks)
+
+
+def why_degree(story: SeriesStory) -> str:
+    """Return in a sentence what other degrees would take instead."""
+    unit = "powers of the series take" if story.kind == "bootstrap" else "takes"
+    parts = [f"degree {story.chosen.degree} {unit} {_price(story.chosen)}"]
+    parts += [
+        f"degree {other.degree} would take {_price(other)}"
+        for other in (story.lower, story.higher)
+        if other is not None
+    ]
+    return "; ".join(parts)
+
+
+def _price(story: DegreeStory) -> str:
+    seconds = story.seconds
+    told = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    return f"{story.levels} level{'s' if story.levels > 1 else ''} and {told}"
