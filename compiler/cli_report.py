@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 def report(
     plan: Annotated[Path, typer.Argument(help="a plan, or the client's part of one")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    costs: Annotated[
+        str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
+    ] = None,
 ) -> None:
     """Show what a plan costs, and how exact it will be.
 
@@ -35,9 +38,13 @@ def report(
       hec report model.hec
     """
     from hec.compiler.cli_files import load_plan_or_part
+    from hec.compiler.host_costs import chosen_table
+    from hec.compiler.plan import Plan
     from hec.compiler.report import report as report_of
 
-    found = report_of(load_plan_or_part(plan))
+    loaded = load_plan_or_part(plan)
+    client = loaded.client if isinstance(loaded, Plan) else loaded
+    found = report_of(loaded, chosen_table(costs, client.backend))
     if as_json:
         show_json(found)
         return
@@ -65,7 +72,7 @@ def _facts(found: Report) -> list[tuple[str, str]]:
 def _server_facts(server: ServerReport) -> list[tuple[str, str]]:
     how, memory, kinds = server.bootstraps, server.memory, server.seconds_by_kind
     if how is None:
-        threads = "one thread, reference machine"
+        threads = f"one thread, {server.costs}"
         return [
             ("forecast", f"{duration(server.seconds)} for one prediction: {threads}"),
             ("memory", f"{size(memory.peak)} on the server, of which encoded weights "
@@ -80,7 +87,7 @@ def _server_facts(server: ServerReport) -> list[tuple[str, str]]:
         ("  levels", f"{how.levels[0]} of CoeffsToSlots, {how.levels[1]} of SlotsToCoeffs; "
          f"{how.digits} digits"),
         ("  error", f"{how.error:.2g} of the range of an activation"),
-        ("forecast", f"{duration(server.seconds)} for one prediction: two threads"),
+        ("forecast", f"{duration(server.seconds)} for one prediction: two threads, {server.costs}"),
         ("  of which", f"bootstraps {duration(kinds.bootstraps)}, matrices "
          f"{duration(kinds.matrices)}, other {duration(kinds.other)}"),
         ("memory", f"{size(memory.least)} on the server: keys {size(memory.keys)}, bootstraps "

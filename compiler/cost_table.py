@@ -127,6 +127,9 @@ class Machine:
     date: str  # ISO 8601
     versions: tuple[str, ...]  # of the libraries: "tenseal 0.3.18"
 
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.cores} cores, {self.date}"
+
 
 @dataclass(frozen=True)
 class CostTable:
@@ -147,6 +150,9 @@ class CostTable:
     def openfhe_steps(self, ring_degree: int) -> OpenfheSteps:
         """Return the seconds of OpenFHE's steps."""
         return _of_ring(self.openfhe, ring_degree)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.machine})"
 
     def covers(self, backend: str) -> bool:
         """Tell whether the steps of `backend` were measured."""

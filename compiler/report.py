@@ -1,8 +1,7 @@
 """What a plan costs and how exact it will be, as data: for the terminal, and for machines.
 
-Nothing is encrypted: types, counts and the forecast follow from the Program. Seconds are those of
-one thread on the reference machine of `cost` for SEAL, of two threads on that of `openfhe_costs`
-for OpenFHE.
+Nothing is encrypted: types, counts and the forecast follow from the Program. Seconds are those of a
+cost table's machine: of one thread for SEAL, of two for OpenFHE.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
 from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
 from hec.compiler.memory import count_keys, keys_bytes, server_memory
@@ -132,6 +132,7 @@ class ServerReport:
     memory: MemoryReport
     bootstraps: BootstrapReport | None  # None: the plan refreshes nothing
     reason: str  # why this backend and this way
+    costs: str  # whose seconds: the cost table's name and machine
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ class Report:
         return "two threads" if self.backend == "openfhe" else "one thread"
 
 
-def report(plan: Plan | ClientPart) -> Report:
-    """Return the report of a plan, or of the client's part alone."""
+def report(plan: Plan | ClientPart, table: CostTable = REFERENCE) -> Report:
+    """Return the report of a plan, or of the client's part alone, in seconds of `table`."""
     client = plan.client if isinstance(plan, Plan) else plan
     parameters = client.parameters
     top = max(item.level for item in client.inputs)
@@ -172,7 +173,7 @@ def report(plan: Plan | ClientPart) -> Report:
         tuple(_tensor(item, 2, parameters) for item in client.outputs),
         count_keys(parameters, client.keys),
         key_bytes(client),
-        server_report(plan.server) if isinstance(plan, Plan) else None,
+        server_report(plan.server, table) if isinstance(plan, Plan) else None,
     )
 
 
@@ -213,11 +214,11 @@ def _tensor(
     return TensorReport(item.name, item.shape, item.level, count, size, interval, names)
 
 
-def server_report(server: ServerPart) -> ServerReport:
+def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerReport:
     """Return what the Program costs, layer by layer."""
     program = server.program
     magnitudes = server.magnitudes or (1.0,) * len(program.instructions)
-    predicted = forecast(program, magnitudes, measured=server.deviations)
+    predicted = forecast(program, magnitudes, measured=server.deviations, table=table)
     counts = _Counts(program.parameters, infer_types(program))
     layers = tuple(
         _layer(server, group, counts, predicted.seconds, predicted.deviations)
@@ -233,8 +234,9 @@ def server_report(server: ServerPart) -> ServerReport:
         weights,
         _seconds_by_kind(program, predicted.seconds),
         MemoryReport(**asdict(held), least=held.least, peak=held.peak),
-        _bootstraps(program),
+        _bootstraps(program, table),
         server.reason,
+        str(table),
     )
 
 
@@ -245,7 +247,7 @@ def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsRepor
     return SecondsReport(matrices, bootstraps, sum(seconds) - matrices - bootstraps)
 
 
-def _bootstraps(program: Program) -> BootstrapReport | None:
+def _bootstraps(program: Program, table: CostTable) -> BootstrapReport | None:
     parameters = program.parameters
     how, count = parameters.bootstrapping, bootstrap_count(program)
     if how is None or not count:
@@ -258,7 +260,7 @@ def _bootstraps(program: Program) -> BootstrapReport | None:
         degrees,
         how.slots,
         parameters.digits,
-        tuple(bootstrap_seconds(parameters, degree) for degree in degrees),
+        tuple(bootstrap_seconds(parameters, degree, table) for degree in degrees),
         bootstrapping(parameters),
     )
 

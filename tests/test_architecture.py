@@ -51,7 +51,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "lint",
         }
     ),
-    frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
+    frozenset(
+        {"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options", "cli_trace"}
+    ),
     frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
     frozenset({"cli"}),
 )
@@ -85,7 +87,16 @@ RUNTIME_MAY_IMPORT = frozenset(
 )
 # These may import the runtime, but only inside a function: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
-    {"pipeline", "check", "encrypted_check", "onnx_backend", "cli_roles", "cli_demo"}
+    {
+        "pipeline",
+        "check",
+        "encrypted_check",
+        "onnx_backend",
+        "cli_roles",
+        "cli_demo",
+        "cli_trace",
+        "cli_calibrate",
+    }
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})
