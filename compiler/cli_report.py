@@ -25,6 +25,9 @@ def report(
     plan: Annotated[Path, typer.Argument(help="a plan, or the client's part of one")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     html: Annotated[Path | None, typer.Option(help="write a page with pictures")] = None,
+    costs: Annotated[
+        str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
+    ] = None,
     schema: Annotated[
         bool,
         typer.Option(
@@ -43,11 +46,15 @@ def report(
       hec report model.hec --html report.html
     """
     from hec.compiler.cli_files import check_output, load_plan_or_part
+    from hec.compiler.host_costs import chosen_table
+    from hec.compiler.plan import Plan
     from hec.compiler.report import report as report_of
 
     if html is not None:
         check_output(html, [plan], "--html")
-    found = report_of(load_plan_or_part(plan))
+    loaded = load_plan_or_part(plan)
+    client = loaded.client if isinstance(loaded, Plan) else loaded
+    found = report_of(loaded, chosen_table(costs, client.backend))
     if html is not None:
         _write_page(found, html)
     if as_json:

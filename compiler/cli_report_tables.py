@@ -87,12 +87,18 @@ def _facts(report: Report) -> Facts:
     return [
         ("model", f"{report.model}, plan {report.plan_id[:12]}, backend {report.backend}"),
         *_parameter_facts(report.parameters),
-        ("depth", f"{report.depth} levels"),
+        ("depth", _depth(report)),
         ("promise", f"{exact} ({report.precision_bits:.1f} bits)"),
         *(("input", _tensor(item)) for item in report.inputs),
         *(("output", _tensor(item)) for item in report.outputs),
         ("keys", f"{report.keys} evaluation keys, {size(report.key_bytes)}: {keys_in_words(keys)}"),
     ]
+
+
+def _depth(report: Report) -> str:
+    if report.server is not None and report.server.bootstraps is not None:
+        return f"{report.server.depth} levels, with bootstraps between them"
+    return f"{report.depth} levels"
 
 
 def _parameter_facts(parameters: ParametersReport) -> Facts:
@@ -113,8 +119,7 @@ def _server_facts(report: Report, server: ServerReport) -> Facts:
     facts = [
         (
             "forecast",
-            f"{duration(server.seconds)} for one prediction: {report.threads},"
-            f" {server.costs.table}",
+            f"{duration(server.seconds)} for one prediction: {report.threads}, {server.costs}",
         ),
         (
             "memory",

@@ -23,6 +23,7 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.forecast import CONFIDENCE, Forecast
 from hec.compiler.instruction_counts import InstructionCounts
+from hec.compiler.layers import layer_positions
 from hec.compiler.plan_parts import ServerPart
 from hec.compiler.typing_rules import infer_types, operands
 
@@ -60,25 +61,9 @@ class LayerReport:
 
 def layer_reports(server: ServerPart, predicted: Forecast) -> tuple[LayerReport, ...]:
     """Return every layer of the server's Program."""
-    groups = _groups(server)
+    groups = layer_positions(server)
     maker = _Maker(server, predicted, groups)
     return tuple(maker.layer(group) for group in groups)
-
-
-def _groups(server: ServerPart) -> list[list[int]]:
-    """Return the positions of each layer: runs of one label, inputs and outputs left out."""
-    groups: list[list[int]] = []
-    last: tuple[str, bool] | None = None
-    for position, instruction in enumerate(server.program.instructions):
-        if isinstance(instruction, Input | Output):
-            continue
-        nonlinear = isinstance(instruction, Multiply | Polynomial | Bootstrap)
-        label = server.labels[position]
-        if last is None or last[0] != label or nonlinear:
-            groups.append([])
-        groups[-1].append(position)
-        last = (label, nonlinear)
-    return groups
 
 
 class _Maker:

@@ -1,7 +1,8 @@
 """What a plan costs and how exact it will be, as data: one content for every face of the report.
 
-Nothing is encrypted: types, counts and the forecast follow from the Program. `report_schema` makes
-JSON of it, `report_html` a page, `cli_report` tables for the terminal.
+Nothing is encrypted: types, counts and the forecast follow from the Program. Seconds are those of a
+cost table's machine: of one thread for SEAL, of two for OpenFHE. `report_schema` makes JSON of it,
+`report_html` a page, `cli_report_tables` tables for the terminal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from hec.compiler.alternative import Alternative
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.instance_report import (
     KeysReport,
     ParametersReport,
@@ -42,6 +45,10 @@ class Report:
     key_bytes: Annotated[int, "of the file of evaluation keys, about; sent once"]
     key_kinds: Annotated[KeysReport, "the same keys, by what they are for"]
     server: Annotated[ServerReport | None, "null: the file holds only the client's part"]
+    advice: Annotated[
+        tuple[Alternative, ...] | None,
+        "changes that make it cheaper or more exact, the best first; null: none was compiled",
+    ] = None
 
     @property
     def threads(self) -> str:
@@ -49,8 +56,8 @@ class Report:
         return "two threads" if self.backend == "openfhe" else "one thread"
 
 
-def report(plan: Plan | ClientPart) -> Report:
-    """Return the report of a plan, or of the client's part alone."""
+def report(plan: Plan | ClientPart, table: CostTable = REFERENCE) -> Report:
+    """Return the report of a plan, or of the client's part alone, in seconds of `table`."""
     client = plan.client if isinstance(plan, Plan) else plan
     parameters = client.parameters
     top = max(item.level for item in client.inputs)
@@ -70,5 +77,5 @@ def report(plan: Plan | ClientPart) -> Report:
         keys=count_keys(parameters, client.keys),
         key_bytes=key_bytes(client),
         key_kinds=keys_report(client),
-        server=server_report(plan.server) if isinstance(plan, Plan) else None,
+        server=server_report(plan.server, table) if isinstance(plan, Plan) else None,
     )

@@ -79,15 +79,16 @@ def kinds(server: ServerReport) -> tuple[tuple[str, str], ...]:
 
 
 def _depth(report: Report) -> Card:
-    how = report.server.bootstraps if report.server else None
-    if how is not None:
-        return Card("Bootstraps", str(how.count), "", f"of {how.slots} slots each")
+    server = report.server
+    if server is not None and server.bootstraps is not None:
+        note = f"on a way of {server.depth} levels"
+        return Card("Bootstraps", str(server.bootstraps.count), "", note)
     note = "and bootstraps" if report.key_kinds.bootstrapping else "no bootstraps"
     return Card("Depth", str(report.depth), "levels", note)
 
 
 def _time(report: Report, server: ServerReport) -> Card:
-    note = f"one prediction, {report.threads}, {server.costs.table}"
+    note = f"one prediction, {report.threads}, {server.costs}"
     return _measured("Time", duration(server.seconds), note)
 
 

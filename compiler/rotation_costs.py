@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform, Program
 from hec.compiler.cost import composed_of, costs_of
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.pairing import products
 from hec.compiler.rotation_routes import routes
 from hec.compiler.schedule import Split, splits
@@ -26,10 +27,15 @@ _CACHED: Final = 65536
 
 
 def rotation_seconds(
-    babies: Sequence[Steps], giants: Sequence[int], parameters: EncryptionParameters, limbs: int
+    babies: Sequence[Steps],
+    giants: Sequence[int],
+    parameters: EncryptionParameters,
+    limbs: int,
+    table: CostTable = REFERENCE,
 ) -> float:
     """Return the seconds of rotating each input block by its `babies`, and sums by `giants`."""
-    costs, available, slots = costs_of(parameters), composed_of(parameters), parameters.slots
+    costs, slots = costs_of(parameters, table), parameters.slots
+    available = composed_of(parameters)
     seconds = 0.0
     for steps in babies:
         made, decomposed = _tree(steps, available, slots)

@@ -9,11 +9,13 @@ from typing import Annotated
 from hec.compiler.activation_report import ActivationReport, activation_report
 from hec.compiler.ckks_ir import Bootstrap, LinearTransform, Program, RotateSum
 from hec.compiler.cost import bootstrap_seconds
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
 from hec.compiler.layer_report import LayerReport, layer_reports
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
 from hec.compiler.plan_parts import ServerPart
+from hec.compiler.program_depth import depth
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,6 @@ class SecondsReport:
     matrices: Annotated[float, "in matrices, rotations included"]
     bootstraps: Annotated[float, "in bootstraps"]
     other: Annotated[float, "in all else: polynomials, products, sums, rescaling"]
-
-
-@dataclass(frozen=True)
-class CostsReport:
-    """What the seconds are made from."""
-
-    table: Annotated[str, "which machine's costs of primitive steps"]
-    threads: Annotated[int, "that compute"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,8 @@ class ServerReport:
     layers: Annotated[tuple[LayerReport, ...], "in the order of execution"]
     activations: Annotated[tuple[ActivationReport, ...], "those that are fitted"]
     seconds: Annotated[float, "of one prediction"]
-    costs: Annotated[CostsReport, "what the seconds are made from"]
+    costs: Annotated[str, "whose seconds: the name and machine of the table of costs"]
+    depth: Annotated[int, "rescalings on the longest way to an output, bootstraps or not"]
     seconds_by_kind: Annotated[SecondsReport, "where the seconds go"]
     plaintext_bytes: Annotated[int, "encoded weights in memory, of all layers"]
     memory: Annotated[MemoryReport, "that a server takes"]
@@ -91,17 +86,18 @@ class ServerReport:
     reason: Annotated[str, "why this backend and this way"]
 
 
-def server_report(server: ServerPart) -> ServerReport:
+def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerReport:
     """Return what the Program costs, layer by layer."""
     program = server.program
     magnitudes = server.magnitudes or (1.0,) * len(program.instructions)
-    predicted = forecast(program, magnitudes, measured=server.deviations)
+    predicted = forecast(program, magnitudes, measured=server.deviations, table=table)
     layers, held = layer_reports(server, predicted), server_memory(program)
     return ServerReport(
         layers=layers,
         activations=tuple(activation_report(item.label, item.fit) for item in server.fits),
         seconds=predicted.total_seconds,
-        costs=CostsReport("reference machine", 2 if program.parameters.digits else 1),
+        costs=str(table),
+        depth=depth(program),
         seconds_by_kind=_seconds_by_kind(program, predicted.seconds),
         plaintext_bytes=sum(layer.plaintext_bytes for layer in layers),
         memory=MemoryReport(**asdict(held), least=held.least, peak=held.peak),
@@ -110,7 +106,7 @@ def server_report(server: ServerPart) -> ServerReport:
         encryption_error=predicted.output_error,
         confidence=CONFIDENCE,
         calibration=_calibration(server),
-        bootstraps=_bootstraps(program),
+        bootstraps=_bootstraps(program, table),
         reason=server.reason,
     )
 
@@ -129,7 +125,7 @@ def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsRepor
     return SecondsReport(matrices, bootstraps, sum(seconds) - matrices - bootstraps)
 
 
-def _bootstraps(program: Program) -> BootstrapReport | None:
+def _bootstraps(program: Program, table: CostTable) -> BootstrapReport | None:
     parameters = program.parameters
     how, count = parameters.bootstrapping, bootstrap_count(program)
     if how is None or not count:
@@ -142,6 +138,6 @@ def _bootstraps(program: Program) -> BootstrapReport | None:
         degrees,
         how.slots,
         parameters.digits,
-        tuple(bootstrap_seconds(parameters, degree) for degree in degrees),
+        tuple(bootstrap_seconds(parameters, degree, table) for degree in degrees),
         bootstrapping(parameters),
     )

@@ -22,7 +22,7 @@ HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 
 def fit_of(degree: int = 7, portrait: bool = True) -> Fit:
     """Return the fit of a ReLU, with its curve and the histogram of its inputs."""
     x = np.linspace(-4.0, 4.0, 81)
-    counts = (1000 * np.exp(-np.linspace(-3, 3, 40) ** 2)).astype(int)
+    counts = (1000 * np.exp(-(np.linspace(-3, 3, 40) ** 2))).astype(int)
     curve = Curve(tuple(x), tuple(np.maximum(x, 0)), tuple(np.maximum(x, 0) + 0.05 * np.cos(3 * x)))
     return Fit(
         "relu",
@@ -43,7 +43,9 @@ def with_results(plan: Plan, labels: tuple[str, ...], portrait: bool = True) -> 
     """Return the plan as if compiled with calibration: labels, fits of what is nonlinear."""
     kinds = (ckks_ir.Polynomial, ckks_ir.Bootstrap)
     program = plan.server.program
-    nonlinear = [n for n, x in zip(labels, program.instructions, strict=True) if isinstance(x, kinds)]
+    nonlinear = [
+        n for n, x in zip(labels, program.instructions, strict=True) if isinstance(x, kinds)
+    ]
     server = replace(
         plan.server,
         labels=labels,
@@ -62,9 +64,7 @@ def residual_plan(blocks: int = 27) -> Plan:
     return with_results(plan, tuple(labels))
 
 
-def _residual(
-    chosen: EncryptionParameters, blocks: int
-) -> tuple[list[Instruction], list[str]]:
+def _residual(chosen: EncryptionParameters, blocks: int) -> tuple[list[Instruction], list[str]]:
     scales, layout = level_scales(chosen.primes), first_slots(chosen.slots, 8)
     matrix = diagonals(1, chosen.slots, (1, 1), (0, 1, 5, 6))
     plain = scales[3] * chosen.primes[4] / scales[4]
