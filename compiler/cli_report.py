@@ -73,6 +73,6 @@ def _write_page(found: Report, path: Path) -> None:
     from hec.compiler.atomic_file import atomic_file
     from hec.compiler.report_html import html
 
-    page = html(found).encode("utf-8")
+    page = html(found).encode("utf-8", "replace")  # a name in a plan may be no text at all
     with atomic_file(path) as file:
         file.write(page)

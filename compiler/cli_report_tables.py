@@ -46,6 +46,9 @@ def show_report(report: Report) -> None:
         return
     _show_facts([*facts, *_server_facts(report, server)], width)
     _show_sentences("What stands out", highlights(report), width)
+    if report.advice is not None:
+        advice = [str(each) for each in report.advice]
+        _show_sentences("Advice", advice or ["no change that was tried is cheaper"], width)
     _show_layers(server, width)
     if server.activations:
         _show_activations(server, width)

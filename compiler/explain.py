@@ -32,7 +32,7 @@ from hec.compiler.layers import Layer, find_layer, layers, tensor_at
 from hec.compiler.onnx_node import node_name
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
-from hec.compiler.report import server_report
+from hec.compiler.server_report import server_report
 from hec.compiler.typing_rules import infer_types, operands
 
 

@@ -24,6 +24,7 @@ from hec.compiler.instance_report import (
 from hec.compiler.memory import count_keys
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart
+from hec.compiler.quantities import duration
 from hec.compiler.server_report import ServerReport, server_report
 
 
@@ -49,6 +50,16 @@ class Report:
         tuple[Alternative, ...] | None,
         "changes that make it cheaper or more exact, the best first; null: none was compiled",
     ] = None
+
+    def __repr__(self) -> str:
+        seconds = "" if self.server is None else f", {duration(self.server.seconds)}"
+        return f"<Report of {self.model}, plan {self.plan_id[:12]}{seconds}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the page of the report, in a frame."""
+        from hec.compiler.report_html import frame
+
+        return frame(self)
 
     @property
     def threads(self) -> str:

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 300.0, 200.0  # pixels
+_LARGEST: Final = 1e30  # of coordinates: no network has larger ones, but a file may
 _CURVE: Final = (0.14, 0.42, 0.83, 0.54)  # left, bottom, width, height, as shares
 _HISTOGRAM: Final = (0.14, 0.12, 0.83, 0.22)
 
 
 def activation_chart(activation: ActivationReport, key: str) -> str | None:
-    """Return the SVG of function, fit and inputs; None where a plan knows neither."""
+    """Return the SVG of function, fit and inputs; None where there is nothing to draw."""
     if activation.curve is None and activation.histogram is None:
+        return None
+    if max(map(abs, _numbers(activation))) > _LARGEST:
         return None
     from matplotlib.figure import Figure
 
@@ -34,6 +37,16 @@ def activation_chart(activation: ActivationReport, key: str) -> str | None:
         axes.tick_params(axis="x", labelbottom=True)
         title = f"{activation.function}, its fit, and its inputs"
         return inline_svg(figure, title, _in_words(activation), key)
+
+
+def _numbers(activation: ActivationReport) -> list[float]:
+    """Return all coordinates of the chart."""
+    found = [*activation.interval]
+    if (curve := activation.curve) is not None:
+        found += [*curve.x, *curve.exact, *curve.fitted]
+    if (seen := activation.histogram) is not None:
+        found += [seen.low, seen.high]
+    return found
 
 
 def _range(activation: ActivationReport) -> tuple[float, float]:

@@ -88,7 +88,8 @@ def _depth(report: Report) -> Card:
 
 
 def _time(report: Report, server: ServerReport) -> Card:
-    note = f"one prediction, {report.threads}, {server.costs}"
+    machine = server.costs.partition(" (")[0]
+    note = f"one prediction, {report.threads}, {machine}"
     return _measured("Time", duration(server.seconds), note)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil, floor, log10, nan
+from math import ceil, floor, hypot, log10, nan
 from typing import TYPE_CHECKING, Final
 
 from hec.compiler.layer_report import LayerKind, LayerReport
@@ -28,7 +28,7 @@ COLOURS: Final[dict[LayerKind, str]] = {
 }
 _TOP, _BOTTOM, _GAP = 22.0, 26.0, 34.0  # pixels around and between the axes of a figure
 _MARGIN: Final = 0.1  # of a logarithmic axis, powers of ten
-_FLOOR: Final = 1e-12  # errors below are drawn there
+_FLOOR, _CEILING = 1e-12, 1e12  # errors beyond are drawn there
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def error_chart(server: ServerReport) -> Picture:
             _error_line(axes, [x.approximation_error or 0.0 for x in layers], "approximation")
         for i, x in enumerate(layers, 1):
             if x.error_bound is not None:
-                height = max(x.error_bound, _FLOOR)
+                height = min(max(x.error_bound, _FLOOR), _CEILING)
                 axes.plot([i], [height], "_", color=colour("encryption"), markersize=9)
         _logarithmic(axes, [value for x in layers for value in _known_errors(x)])
 
@@ -136,8 +136,8 @@ def memory_chart(server: ServerReport) -> Picture:
 
 def encryption_share(layer: LayerReport) -> float:
     """Return the share of encryption in the variance of a layer's error."""
-    made, other = layer.encryption_error**2, (layer.approximation_error or 0.0) ** 2
-    return made / (made + other) if made + other else 1.0
+    both = hypot(layer.encryption_error, layer.approximation_error or 0.0)
+    return (layer.encryption_error / both) ** 2 if both else 1.0
 
 
 @dataclass(frozen=True)
@@ -226,14 +226,14 @@ def _labelled(axes: Axes, values: Sequence[float], words: Callable[[float], str]
 def _error_line(axes: Axes, errors: Sequence[float], name: str) -> None:
     """Draw the errors that are not zero: a logarithm has no place for the others."""
     shown = [(place, error) for place, error in enumerate(errors, 1) if error > _FLOOR]
-    places, heights = [place for place, _ in shown], [error for _, error in shown]
+    places, heights = [place for place, _ in shown], [min(error, _CEILING) for _, error in shown]
     axes.plot(places, heights, color=colour(name), linewidth=1.6)
     axes.plot(places, heights, "o", color=colour(name), markersize=6, linestyle="none")
 
 
 def _known_errors(layer: LayerReport) -> list[float]:
     values = (layer.encryption_error, layer.approximation_error, layer.error_bound)
-    return [max(x, _FLOOR) for x in values if x]
+    return [min(max(x, _FLOOR), _CEILING) for x in values if x]
 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:

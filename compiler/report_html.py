@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 SHOWN: Final = 12  # activations that are not folded away
 _BACKENDS: Final = {"tenseal": "Microsoft SEAL through TenSEAL", "openfhe": "OpenFHE"}
 _NAME_LENGTH: Final = 80  # characters of a layer in the table
+_NOTICED: Final = 1.05  # factor from which seconds or memory are another's
+_CHANGES: Final = {"option": "an option", "model": "another network", "data": "calibration data"}
 _PHONE: Final = 800.0  # pixels below which a chart of few layers scrolls
 
 
@@ -65,6 +68,16 @@ def html(report: Report) -> str:
     return _environment().get_template("report.html").render(_context(report))
 
 
+def frame(report: Report) -> str:
+    """Return the page in a frame that neither runs scripts nor touches what is around it."""
+    title = escape(f"{report.model}: depth and noise budget")
+    style = "width: 100%; height: 760px; border: 1px solid #d5dae2; border-radius: 8px"
+    return (
+        f'<iframe sandbox="" title="{title}" style="{style}" srcdoc="{escape(html(report))}">'
+        "</iframe>"
+    )
+
+
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -82,6 +95,8 @@ def _environment() -> Environment:
         "interval": interval,
         "breakable": _breakable,
         "px": lambda value: f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}",
+        "times": _times,
+        "more": lambda count: f"{count:+d}" if count else "same",
         "probability": lambda value: "not known" if value is None else f"{value:.1g}",
         "growth": lambda value: "-" if value is None else f"{100 * (value - 1):.0f} %",
     }
@@ -90,9 +105,17 @@ def _environment() -> Environment:
 
 def _breakable(name: str) -> str:
     """Return the name, escaped, with places where a line may end."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
-    return escape(name).replace("/", Markup("/<wbr>"))
+    return Markup(escape(name).replace("/", "/<wbr>"))
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
+    """Return in words what a ratio of before over after means."""
+    factor = max(ratio, 1 / ratio) if ratio > 0 else 1.0
+    if factor < _NOTICED:
+        return "the same"
+    return f"{factor:.1f} x {better if ratio > 1 else worse}"
 
 
 def _context(report: Report) -> Mapping[str, object]:
@@ -116,6 +139,7 @@ def _context(report: Report) -> Mapping[str, object]:
         "charts": dict.fromkeys(("levels", "errors", "time", "memory")),
         "activations": (),
         "shown": SHOWN,
+        "change_kinds": _CHANGES,
     }
     if server is not None:
         context |= _server_context(report, server)
@@ -200,6 +224,7 @@ def _contents(report: Report) -> Sequence[tuple[str, str]]:
     has_fits = server is not None and bool(server.activations)
     sections = (
         ("summary", "Summary", True),
+        ("advice", "Advice", report.advice is not None),
         ("network", "Network", has_layers),
         ("levels", "Levels and scale", has_layers),
         ("errors", "Error", has_layers),

@@ -24,7 +24,7 @@ _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
 _COLOUR: Final = re.compile(r"#0000([0-9a-f]{2})\b")
 _FONT: Final = re.compile(r"font: ([0-9.]+)px [^;]*|font-family: [^;]*;? ?")
-_FOUR: Final = re.compile(r"(-?\d+\.\d{2})\d+")
+_LONG: Final = re.compile(r"(-?\d+\.\d{2})\d+")  # a hundredth of a pixel is fine enough
 
 
 @contextmanager
@@ -62,20 +62,21 @@ def inline_svg(figure: Figure, title: str, description: str, key: str) -> str:
     _rename_ids(root, key)
     _tell(root, title, description, key)
     ElementTree.register_namespace("", _SVG)
-    text = ElementTree.tostring(root, encoding="unicode")
-    return _FOUR.sub(r"\1", text)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _strip(root: ElementTree.Element) -> None:
-    """Remove metadata and empty style, and give colours and fonts to the page."""
+    """Remove metadata and style sheets, round places, and take colours and fonts of the page."""
     for parent in root.iter():
         for child in list(parent):
             if child.tag == f"{{{_SVG}}}metadata" or (
                 child.tag == f"{{{_SVG}}}defs" and _is_style(child)
             ):
                 parent.remove(child)
-        style = parent.get("style")
-        if style is not None:
+        for attribute in ("d", "x", "y", "transform", "width", "height"):
+            if (places := parent.get(attribute)) is not None:
+                parent.set(attribute, _LONG.sub(r"\1", places))
+        if (style := parent.get("style")) is not None:
             parent.set("style", _restyled(style))
 
 

@@ -56,7 +56,7 @@ def _expected() -> set[str]:
     }
     data = {
         f"hec/{folder}/{path.name}"
-        for folder in ("demo", "costs")
+        for folder in ("demo", "costs", "report")
         for path in (ROOT / "hec" / folder).iterdir()
     }
     return modules | data | {"hec/__init__.py", "hec/py.typed"}
