@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from pypdf import PdfReader
 
 from hec.compiler.report import Report, report
@@ -59,19 +59,36 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-def opened(browser: Browser, path: Path, width: int = DESK, scheme: str = "light") -> Opened:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-        offline=True,
-    )
-    result = Opened(context.new_page())
-    result.page.on("console", lambda message: result.said.append(message.text))
-    result.page.on("pageerror", lambda error: result.said.append(str(error)))
-    result.page.on("dialog", lambda dialog: result.said.append(dialog.message))
-    result.page.on("request", lambda request: result.asked.append(request.url))
-    result.page.goto(path.as_uri())
-    return result
+class Tabs:
+    """Opens pages, and closes them when a test ends."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.contexts: list[BrowserContext] = []
+
+    def open(self, path: Path, width: int = DESK, scheme: str = "light") -> Opened:
+        """Return a page that has no network."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            offline=True,
+        )
+        self.contexts.append(context)
+        result = Opened(context.new_page())
+        result.page.on("console", lambda message: result.said.append(message.text))
+        result.page.on("pageerror", lambda error: result.said.append(str(error)))
+        result.page.on("dialog", lambda dialog: result.said.append(dialog.message))
+        result.page.on("request", lambda request: result.asked.append(request.url))
+        result.page.goto(path.as_uri())
+        return result
+
+
+@pytest.fixture
+def tabs(browser: Browser) -> Iterator[Tabs]:
+    found = Tabs(browser)
+    yield found
+    for context in found.contexts:
+        context.close()
 
 
 def written(folder: Path, name: str, found: Report) -> Path:
@@ -101,16 +118,16 @@ NAMES = ("shallow", "deep", "client", "hostile")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_opens_offline_without_errors_or_requests(
-    browser: Browser, pages: dict[str, Path], name: str, scheme: str
+    tabs: Tabs, pages: dict[str, Path], name: str, scheme: str
 ) -> None:
-    shown = opened(browser, pages[name], scheme=scheme)
+    shown = tabs.open(pages[name], scheme=scheme)
     assert shown.said == []
     assert shown.asked == [pages[name].as_uri()]
     assert shown.page.locator("h1").count() == 1
 
 
-def test_bad_names_make_no_elements(browser: Browser, pages: dict[str, Path]) -> None:
-    shown = opened(browser, pages["hostile"])
+def test_bad_names_make_no_elements(tabs: Tabs, pages: dict[str, Path]) -> None:
+    shown = tabs.open(pages["hostile"])
     assert shown.page.locator("script, img, iframe, object, embed").count() == 0
     assert shown.page.locator("h1").inner_text() == HOSTILE[1]
     assert shown.page.title().startswith(HOSTILE[1])
@@ -119,23 +136,21 @@ def test_bad_names_make_no_elements(browser: Browser, pages: dict[str, Path]) ->
 
 
 def test_its_own_policy_stops_what_others_put_into_it(
-    browser: Browser, pages: dict[str, Path], tmp_path: Path
+    tabs: Tabs, pages: dict[str, Path], tmp_path: Path
 ) -> None:
     """Even if escaping failed, nothing would run, and nothing would be sent."""
     text = pages["shallow"].read_text("utf-8")
     attack = '<script>document.title = "taken"</script><img src="http://127.0.0.1:9/x">'
     path = tmp_path / "attacked.html"
     path.write_text(text.replace("<main>", f"<main>{attack}"), encoding="utf-8")
-    shown = opened(browser, path)
+    shown = tabs.open(path)
     assert shown.page.title() != "taken"
     assert any("Content Security Policy" in line for line in shown.said)
 
 
 @pytest.mark.parametrize("name", ["shallow", "deep"])
-def test_every_figure_says_what_it_shows(
-    browser: Browser, pages: dict[str, Path], name: str
-) -> None:
-    figures = opened(browser, pages[name]).page.evaluate(TEXTS)
+def test_every_figure_says_what_it_shows(tabs: Tabs, pages: dict[str, Path], name: str) -> None:
+    figures = tabs.open(pages[name]).page.evaluate(TEXTS)
     assert len(figures) >= 6
     for title, description in figures:
         assert title.strip()
@@ -145,24 +160,24 @@ def test_every_figure_says_what_it_shows(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("width", [320, PHONE, 768, 1024, DESK, 1920])
 def test_nothing_is_wider_than_the_window(
-    browser: Browser, pages: dict[str, Path], name: str, width: int
+    tabs: Tabs, pages: dict[str, Path], name: str, width: int
 ) -> None:
     """What is wide scrolls in a box of its own."""
-    page = opened(browser, pages[name], width).page
+    page = tabs.open(pages[name], width).page
     inner, window = page.evaluate(WIDTHS)
     assert inner <= window == width
     assert page.evaluate(OUTSIDE) == []
 
 
-def test_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dict[str, Path]) -> None:
-    page = opened(browser, pages["deep"], PHONE).page
+def test_a_wide_table_scrolls_in_its_box(tabs: Tabs, pages: dict[str, Path]) -> None:
+    page = tabs.open(pages["deep"], PHONE).page
     box = page.locator("#layers .scroll")
     assert box.evaluate("box => box.scrollWidth > box.clientWidth")
     assert box.get_attribute("tabindex") == "0"  # a keyboard can scroll it
 
 
-def test_text_in_pictures_can_be_read_on_a_phone(browser: Browser, pages: dict[str, Path]) -> None:
-    page = opened(browser, pages["shallow"], PHONE).page
+def test_text_in_pictures_can_be_read_on_a_phone(tabs: Tabs, pages: dict[str, Path]) -> None:
+    page = tabs.open(pages["shallow"], PHONE).page
     heights = page.locator(".scroll svg text, .activation svg text").evaluate_all(
         "texts => texts.map(text => text.getBoundingClientRect().height)"
     )
@@ -170,30 +185,30 @@ def test_text_in_pictures_can_be_read_on_a_phone(browser: Browser, pages: dict[s
     assert min(heights) >= 9  # pixels
 
 
-def test_the_contents_lead_to_every_section(browser: Browser, pages: dict[str, Path]) -> None:
-    page = opened(browser, pages["shallow"]).page
+def test_the_contents_lead_to_every_section(tabs: Tabs, pages: dict[str, Path]) -> None:
+    page = tabs.open(pages["shallow"]).page
     for link in page.locator("nav a").all():
         link.click()
         target = page.locator(link.get_attribute("href") or "")
         assert target.locator("h2").first.inner_text() == link.inner_text()
 
 
-def test_dark_and_light_are_different(browser: Browser, pages: dict[str, Path]) -> None:
+def test_dark_and_light_are_different(tabs: Tabs, pages: dict[str, Path]) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
-    shades = [opened(browser, pages["shallow"], scheme=s).page.evaluate(colour)
+    shades = [tabs.open(pages["shallow"], scheme=s).page.evaluate(colour)
               for s in ("light", "dark")]  # fmt: skip
     assert shades[0] == "rgb(255, 255, 255)" != shades[1]
     fill = "getComputedStyle(document.querySelector('#time svg text')).fill"
-    inks = [opened(browser, pages["shallow"], scheme=s).page.evaluate(fill)
+    inks = [tabs.open(pages["shallow"], scheme=s).page.evaluate(fill)
             for s in ("light", "dark")]  # fmt: skip
     assert inks[0] != inks[1]
 
 
 @pytest.mark.parametrize("name", ["shallow", "deep"])
 def test_on_paper_are_all_sections_and_what_is_folded_away(
-    browser: Browser, pages: dict[str, Path], name: str
+    tabs: Tabs, pages: dict[str, Path], name: str
 ) -> None:
-    page = opened(browser, pages[name]).page
+    page = tabs.open(pages[name]).page
     headings = page.locator("h2").all_inner_texts()
     fits = page.locator(".activation").count()
     pdf = PdfReader(BytesIO(page.pdf(format="A4", prefer_css_page_size=True)))
@@ -203,22 +218,22 @@ def test_on_paper_are_all_sections_and_what_is_folded_away(
     assert text.count("error of the fit, rms") == fits
 
 
-def test_the_page_of_a_deep_network_is_quick(browser: Browser, pages: dict[str, Path]) -> None:
-    page = opened(browser, pages["deep"]).page
+def test_the_page_of_a_deep_network_is_quick(tabs: Tabs, pages: dict[str, Path]) -> None:
+    page = tabs.open(pages["deep"]).page
     milliseconds = page.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
     assert milliseconds < 3000
 
 
-def test_a_screenshot_is_not_blank(browser: Browser, pages: dict[str, Path]) -> None:
-    taken = opened(browser, pages["shallow"]).page.screenshot()
+def test_a_screenshot_is_not_blank(tabs: Tabs, pages: dict[str, Path]) -> None:
+    taken = tabs.open(pages["shallow"]).page.screenshot()
     assert len(taken) > 30_000
 
 
-def test_a_notebook_frame_shows_the_page(browser: Browser, tmp_path: Path) -> None:
+def test_a_notebook_frame_shows_the_page(tabs: Tabs, tmp_path: Path) -> None:
     path = tmp_path / "notebook.html"
     found = replace(report(plan_of(deep_program())), model="framed.onnx")
     path.write_text(f"<!DOCTYPE html><h1>notebook</h1>{frame(found)}", encoding="utf-8")
-    shown = opened(browser, path)
+    shown = tabs.open(path)
     assert shown.said == []
     inner = shown.page.frame_locator("iframe")
     assert inner.locator("h1").inner_text() == "framed.onnx"
