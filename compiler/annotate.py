@@ -20,13 +20,15 @@ from onnx import GraphProto, ModelProto, NodeProto, StringStringEntryProto
 from hec.compiler.atomic_file import atomic_file
 from hec.compiler.ckks_ir import Bootstrap
 from hec.compiler.errors import fail
+from hec.compiler.layer_report import LayerReport
 from hec.compiler.layers import Layer, layers
 from hec.compiler.onnx_model import load_model
 from hec.compiler.onnx_node import node_name
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.program_depth import depth, depths
-from hec.compiler.report import LayerReport, Report, ServerReport, report
+from hec.compiler.report import Report, report
+from hec.compiler.server_report import ServerReport
 from hec.compiler.typing_rules import infer_types, operands
 
 PREFIX: Final = "hec."

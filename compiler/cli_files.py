@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from hec.compiler.plan_parts import ClientPart
 
 
-def check_output(path: Path, inputs: Sequence[Path | None] = ()) -> None:
+def check_output(path: Path, inputs: Sequence[Path | None] = (), option: str = "-o") -> None:
     """Raise `CompileError` if `path` cannot become a file, or is one of the `inputs`."""
     if path.is_dir():
-        raise fail("the output is a folder", str(path), "give the path of a file after -o")
+        raise fail("the output is a folder", str(path), f"give the path of a file after {option}")
     if not path.parent.is_dir():
         raise fail("the folder of the output does not exist", str(path), f"mkdir -p {path.parent}")
     if path.exists() and any(x is not None and x.exists() and path.samefile(x) for x in inputs):
-        raise fail("the output would replace the input", str(path), "give another path after -o")
+        raise fail(
+            "the output would replace the input", str(path), f"give another path after {option}"
+        )
 
 
 def check_distinct(outputs: Sequence[Path | None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.predicted_errors import deviations_of
 from hec.compiler.predicted_seconds import seconds_of
@@ -34,15 +35,16 @@ def forecast(
     magnitudes: Sequence[float],
     sizes: KernelSizes | None = None,
     measured: Sequence[float] | None = None,
+    table: CostTable = REFERENCE,
 ) -> Forecast:
     """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1].
 
     `measured` are deviations that samples showed to come from the errors of bootstraps; the rules
-    add all others.
+    add all others. Seconds are those of `table`'s machine.
     """
     sizes = sizes or KernelSizes()
     types = infer_types(program)
-    seconds = seconds_of(program, types, sizes)
+    seconds = seconds_of(program, types, sizes, table)
     deviations = deviations_of(program, types, magnitudes, sizes, measured)
     outputs = [i for i in program.instructions if isinstance(i, Output)]
     worst = max((deviations[i.operand] * abs(i.factor) for i in outputs), default=0.0)

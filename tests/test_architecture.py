@@ -40,6 +40,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "report",
+            "instance_report",
+            "layer_report",
+            "server_report",
+            "report_schema",
+            "report_words",
+            "report_cards",
+            "report_charts",
+            "report_activation_charts",
+            "report_network",
+            "report_html",
             "layers",
             "advice",
             "alternatives",
@@ -69,6 +79,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli_options",
             "cli_advice",
             "cli_compare",
+            "cli_trace",
+            "cli_report_tables",
         }
     ),
     frozenset(
@@ -114,7 +126,16 @@ RUNTIME_MAY_IMPORT = frozenset(
 )
 # These may import the runtime, but only inside a function: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
-    {"pipeline", "check", "encrypted_check", "onnx_backend", "cli_roles", "cli_demo"}
+    {
+        "pipeline",
+        "check",
+        "encrypted_check",
+        "onnx_backend",
+        "cli_roles",
+        "cli_demo",
+        "cli_trace",
+        "cli_calibrate",
+    }
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})

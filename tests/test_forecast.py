@@ -14,11 +14,12 @@ from hec.compiler.ckks_ir import Bootstrapping, Instruction, LinearTransform, Pr
 from hec.compiler.cost import (
     CostCounter,
     Counted,
-    StepCosts,
     bootstrap_seconds,
     composed_of,
     costs_of,
+    openfhe_costs,
 )
+from hec.compiler.cost_table import REFERENCE, SealSteps
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.forecast import CONFIDENCE, Forecast, bootstrap_count, forecast
 from hec.compiler.kernel_sizes import KernelSizes
@@ -67,7 +68,7 @@ def test_seconds_are_those_of_the_steps(seed: int) -> None:
 def test_each_kind_of_instruction_costs_what_its_steps_cost() -> None:
     program = deep_program(TINY)
     seconds = forecast(program, [HALF] * 12).seconds
-    costs = StepCosts(TINY.ring_degree)
+    costs = REFERENCE.seal_steps(TINY.ring_degree)
     switch = costs.key_switch(5)
     linear = program.instructions[2]
     assert isinstance(linear, LinearTransform)
@@ -88,7 +89,7 @@ def test_each_kind_of_instruction_costs_what_its_steps_cost() -> None:
 
 
 def test_costs_grow_with_the_ring_and_the_level() -> None:
-    small, large = StepCosts(8192), StepCosts(16384)
+    small, large = REFERENCE.seal_steps(8192), REFERENCE.seal_steps(16384)
     for name in ("key_switch", "multiply_plain", "add", "multiply", "rescale"):
         assert getattr(small, name)(3) < getattr(large, name)(3) < getattr(large, name)(4)
     assert large.key_switch(8) > 3 * large.key_switch(4)
@@ -243,7 +244,7 @@ def test_a_bootstrap_costs_what_was_measured(measured: Measured) -> None:
 def test_steps_on_openfhe_cost_what_was_measured(
     limbs: int, rotate: float, hoisted: float, multiply_plain: float, rescale: float, encode: float
 ) -> None:
-    costs = OpenfheCosts(parameters(15))
+    costs = openfhe_costs(parameters(15))
     for found, milliseconds in (
         (costs.key_switch(limbs), rotate),
         (costs.hoisted_rotation(limbs), hoisted),
@@ -256,7 +257,7 @@ def test_steps_on_openfhe_cost_what_was_measured(
 
 def test_the_backend_that_parameters_are_for_sets_the_price() -> None:
     assert isinstance(costs_of(parameters()), OpenfheCosts)
-    assert isinstance(costs_of(TINY), StepCosts)
+    assert isinstance(costs_of(TINY), SealSteps)
     with pytest.raises(InvalidProgram, match="not made for bootstraps"):
         bootstrap_seconds(TINY, 15)
 
@@ -264,7 +265,7 @@ def test_the_backend_that_parameters_are_for_sets_the_price() -> None:
 def test_rotations_without_a_key_are_priced_by_what_composes_them() -> None:
     """Babies 0 and 3 share a decomposition; 1021 is composed of several."""
     chosen = parameters()
-    costs, available = OpenfheCosts(chosen), composed_of(chosen)
+    costs, available = openfhe_costs(chosen), composed_of(chosen)
     each = costs.multiply_plain(5) + costs.add(5)
     for shifts, start in (((0, 3), 0), ((0, 1021), 0)):
         matrix = diagonals(1, chosen.slots, (1, 1), shifts)
