@@ -35,6 +35,15 @@ Shapes = Annotated[
 MaxPool = Annotated[
     str | None, typer.Option(help="approximate or average: what stands for MaxPool [refused]")
 ]
+ClientOnly = Annotated[
+    Path | None, typer.Option(help="write the part without weights, for the data owner, too")
+]
+Advice = Annotated[
+    bool, typer.Option("--advice", help="compile what could be changed, too, and tell what pays")
+]
+Annotation = Annotated[
+    Path | None, typer.Option(help="write the network with levels and costs for Netron, .onnx")
+]
 MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
 
 
@@ -58,16 +67,9 @@ def compile(
     ] = None,
     max_ram: MaxRam = None,
     maxpool: MaxPool = None,
-    client_only: Annotated[
-        Path | None, typer.Option(help="write the part without weights, for the data owner, too")
-    ] = None,
-    advice: Annotated[
-        bool,
-        typer.Option("--advice", help="compile what could be changed, too: tell what pays"),
-    ] = False,
-    annotate: Annotated[
-        Path | None, typer.Option(help="write the network with levels and costs for Netron, .onnx")
-    ] = None,
+    client_only: ClientOnly = None,
+    advice: Advice = False,
+    annotate: Annotation = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Compile a network to a plan for encrypted prediction.
@@ -83,31 +85,35 @@ def compile(
         backend, security, precision, max_error, degree, inputs or (), input_range,
         calibration is not None, max_ram, maxpool, min_agreement,
     )  # fmt: skip
-    for path in (output, client_only, annotate):
+    outputs = {"-o": output, "--client-only": client_only, "--annotate": annotate}
+    for option, path in outputs.items():
         if path is not None:
-            check_output(path, [model, calibration])
-    check_distinct([output, client_only, annotate])
+            check_output(path, [model, calibration], option)
+    check_distinct(list(outputs.values()))
     start = time.perf_counter()
     plan = _plan(model, calibration, options, advice)
     plan.save(output)
     if client_only is not None:
         plan.save_client(client_only)
-    if annotate is not None:
-        from hec.compiler.annotate import annotate as write_annotated
-
-        write_annotated(plan, model, annotate)
+    _annotate(plan, model, annotate)
     _tell(plan, output, time.perf_counter() - start, as_json)
 
 
+def _annotate(plan: Plan, model: Path, output: Path | None) -> None:
+    from hec.compiler.annotate import annotate
+
+    if output is not None:
+        annotate(plan, model, output)
+
+
 def _plan(model: Path, calibration: Path | None, options: CompileOptions, advise: bool) -> Plan:
+    from hec.compiler import pipeline
+    from hec.compiler.cli_advice import compile_with_advice
     from hec.compiler.cli_arrays import load_arrays
     from hec.compiler.cli_options import target_of
 
     target = target_of(options)
     samples = None if calibration is None else load_arrays(calibration)
-    from hec.compiler import pipeline
-    from hec.compiler.cli_advice import compile_with_advice
-
     if advise:
         return compile_with_advice(model, samples, target)
     with progress() as show:

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from hec.compiler.report import Report
 
 
+Costs = Annotated[
+    str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
+]
+Advice = Annotated[
+    Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
+]
+Calibration = Annotated[
+    Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
+]
+
+
 def _show_schema(wanted: bool) -> None:
     if wanted:
         from hec.compiler.report_schema import schema
@@ -27,15 +38,9 @@ def report(
     plans: Annotated[list[Path], typer.Argument(help="a plan, or the client's part; two: compare")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     html: Annotated[Path | None, typer.Option(help="write a page with pictures")] = None,
-    costs: Annotated[
-        str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
-    ] = None,
-    advice: Annotated[
-        Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
-    ] = None,
+    costs: Costs = None,
+    advice: Advice = None,
+    calibration: Calibration = None,
     schema: Annotated[
         bool,
         typer.Option(
@@ -43,7 +48,7 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Show what a plan costs, and how exact it will be; or put two plans side by side.
+    """Show what a plan costs, and how exact it will be; or compare two.
 
     Levels, seconds, sizes, errors, and the quality of fitted activations; nothing is encrypted for
     it. The page of --html is one file that needs no network.
@@ -64,21 +69,24 @@ def report(
         single = {"--html": html, "--advice": advice, "--calibration": calibration}
         show_comparison(plans, as_json, costs, single)
         return
-    (plan,) = plans
     if html is not None:
-        check_output(html, [plan, advice, calibration], "--html")
-    loaded = load_plan_or_part(plan)
+        check_output(html, [plans[0], advice, calibration], "--html")
+    loaded = load_plan_or_part(plans[0])
     client = loaded.client if isinstance(loaded, Plan) else loaded
     found = report_of(loaded, chosen_table(costs, client.backend))
-    found = with_advice(plan, found, advice, calibration)
+    found = with_advice(plans[0], found, advice, calibration)
     if html is not None:
         _write_page(found, html)
+    _show(found, html, as_json)
+
+
+def _show(found: Report, page: Path | None, as_json: bool) -> None:
     if as_json:
         from hec.compiler.report_schema import document
 
         show_json(document(found))
-    elif html is not None:
-        show_facts([("page", f"{html}, {size(html.stat().st_size)}")])
+    elif page is not None:
+        show_facts([("page", f"{page}, {size(page.stat().st_size)}")])
     else:
         from hec.compiler.cli_report_tables import show_report
 
