@@ -254,5 +254,6 @@ def test_the_command_writes_it_beside_the_plan(
     run = hec(*arguments, "--annotate", MLP)
     assert (run.exit_code, run.stderr) == (
         2,
-        f"the output would replace the input\n  --> {MLP}\n  help: give another path after --annotate\n",
+        f"the output would replace the input\n  --> {MLP}\n"
+        "  help: give another path after --annotate\n",
     )
