@@ -25,13 +25,14 @@ from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.errors import CompileError
 from hec.compiler.explain_levels import LevelStory, level_story
 from hec.compiler.explain_matrix import MatrixStory, matrix_story
-from hec.compiler.explain_series import SeriesStory, series_story
+from hec.compiler.explain_series import SeriesStory, series_story, with_errors
 from hec.compiler.forecast import forecast
 from hec.compiler.layer_report import layer_reports
 from hec.compiler.layers import Layer, find_layer, layers, tensor_at
 from hec.compiler.onnx_node import node_name
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
+from hec.compiler.plan_parts import PlanFit
 from hec.compiler.typing_rules import infer_types, operands
 
 
@@ -153,8 +154,8 @@ class _Teller:
             told.precision_bits,
             matrices,
             tuple(step for x in inside if isinstance(x, RotateSum) for step in x.steps),
-            series_story(self.program, self.types, layer, self.table),
-            self._activation(layer),
+            self._series(layer),
+            None if (fit := self._fit(layer)) is None else activation_report(fit.label, fit.fit),
         )
 
     def _matrix(self, x: LinearTransform, seconds: float) -> MatrixStory:
@@ -216,7 +217,11 @@ class _Teller:
             max(total - sum(by_kind.values()), 0.0),
         )
 
-    def _activation(self, layer: Layer) -> ActivationReport | None:
+    def _series(self, layer: Layer) -> SeriesStory | None:
+        story, fit = series_story(self.program, self.types, layer, self.table), self._fit(layer)
+        return story if story is None or fit is None else with_errors(story, fit.fit)
+
+    def _fit(self, layer: Layer) -> PlanFit | None:
         """Return what was fitted here: it is known by the value that it reads, or by its label."""
         read = {
             o
@@ -227,7 +232,7 @@ class _Teller:
         for item in self.server.fits:
             named = item.value is None and item.label == layer.label and bool(read)
             if item.value in read or named:
-                return activation_report(item.label, item.fit)
+                return item
         return None
 
 

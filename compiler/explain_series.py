@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -22,11 +22,14 @@ from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.layers import Layer
 from hec.compiler.noise import bootstrapping
-from hec.compiler.quantities import duration
+from hec.compiler.quantities import duration, share
+from hec.compiler.tensor_ir import Fit
 from hec.compiler.typing_rules import operands, polynomial_depth
 
 _HIGHEST: Final = 31  # degree of a fitted polynomial
 _SQUARE: Final = 2  # degree
+_POINTS: Final = 401  # at which a fit is made again
+_FLOOR: Final = 1e-3  # weight of points that no sample came near
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class DegreeStory:
     degree: int
     levels: int
     seconds: float
+    at_outputs: float | None = None  # error of the outputs, of their rms; None: not known
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,49 @@ def series_story(
             None,
         )
     return None
+
+
+def with_errors(story: SeriesStory, fit: Fit) -> SeriesStory:
+    """Return the story with what each degree does to the outputs, about.
+
+    The error of the chosen one was measured; those of others are in proportion to how well the
+    activation's curve is fitted again where the histogram of its inputs is.
+    """
+    if story.kind == "bootstrap" or fit.degree != story.chosen.degree:  # or it is one of several
+        return story
+    known = _refit_error(fit, fit.degree)
+    if not known or fit.at_outputs is None:
+        return story
+
+    def told(other: DegreeStory | None) -> DegreeStory | None:
+        if other is None:
+            return None
+        error = _refit_error(fit, other.degree)
+        return replace(other, at_outputs=None if error is None else at_outputs * error / known)
+
+    at_outputs = fit.at_outputs
+    chosen = replace(story.chosen, at_outputs=at_outputs)
+    return replace(story, chosen=chosen, lower=told(story.lower), higher=told(story.higher))
+
+
+def _refit_error(fit: Fit, degree: int) -> float | None:
+    """Return the root mean square error of a fit of another degree to the activation's inputs."""
+    curve, seen, (low, high) = fit.curve, fit.histogram, fit.interval
+    if curve is None or seen is None or not low < high:
+        return None
+    x = np.linspace(low, high, _POINTS)
+    y = np.interp(x, curve.x, curve.exact)
+    place = ((x - seen.low) / (seen.high - seen.low) * len(seen.counts)).astype(np.int64)
+    counts = np.asarray(seen.counts, np.float64)
+    inside = (place >= 0) & (place < len(counts))
+    weight = np.where(inside, counts[place.clip(0, len(counts) - 1)], 0.0)
+    if not weight.sum():
+        return None
+    weight = weight / weight.mean()
+    t = (2 * x - low - high) / (high - low)
+    series = np.polynomial.chebyshev.chebfit(t, y, degree, w=np.sqrt(weight + _FLOOR))
+    error = np.polynomial.chebyshev.chebval(t, series) - y
+    return float(np.sqrt((weight * error**2).mean()))
 
 
 def _degree(x: Instruction) -> int | None:
@@ -142,7 +189,7 @@ def why_degree(story: SeriesStory) -> str:
     unit = "powers of the series take" if story.kind == "bootstrap" else "takes"
     parts = [f"degree {story.chosen.degree} {unit} {_price(story.chosen)}"]
     parts += [
-        f"degree {other.degree} would take {_price(other)}"
+        f"degree {other.degree} would take {_price(other)}{_error(other)}"
         for other in (story.lower, story.higher)
         if other is not None
     ]
@@ -151,3 +198,9 @@ def why_degree(story: SeriesStory) -> str:
 
 def _price(story: DegreeStory) -> str:
     return f"{story.levels} level{'s' if story.levels > 1 else ''} and {duration(story.seconds)}"
+
+
+def _error(story: DegreeStory) -> str:
+    if story.at_outputs is None:
+        return ""
+    return f", and change the outputs by about {share(story.at_outputs)}"

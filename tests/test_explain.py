@@ -26,7 +26,7 @@ from hec.compiler.plan_parts import PlanFit
 from hec.compiler.report import report
 from hec.compiler.rotation_costs import rotation_seconds, steps_of
 from hec.compiler.schedule import Split, splits
-from hec.compiler.tensor_ir import Fit
+from hec.compiler.tensor_ir import Curve, Fit, Histogram
 from sample_plans import deep_program, linear_program, plan_of
 
 FIT = Fit("tanh", 3, (-3.0, 3.0), (-2.5, 2.0), 0.01, sensitivity=0.5, at_outputs=0.004)
@@ -190,6 +190,40 @@ def test_a_bootstrap_is_told_with_its_series(refreshing: Plan) -> None:
     assert series.lower is not None and series.lower.degree == 7
     assert series.higher is not None and series.higher.degree == 31
     assert series.error == bootstrapping(chosen)
+
+
+def portrayed(degree: int, at_outputs: float | None) -> Fit:
+    """Return a fit of relu whose inputs are spread evenly over [-1, 1]."""
+    x = tuple(np.linspace(-1.2, 1.2, 81).tolist())
+    exact = tuple(max(value, 0.0) for value in x)
+    return Fit(
+        "relu", degree, (-1.0, 1.0), (-1.0, 1.0), 0.01, at_outputs=at_outputs,
+        histogram=Histogram(-1.0, 1.0, (10,) * 40), curve=Curve(x, exact, exact),
+    )  # fmt: skip
+
+
+def test_other_degrees_are_told_with_what_they_do_to_the_outputs(deep: Plan) -> None:
+    plan = labelled(deep, deep.server.labels, (PlanFit("tanh", portrayed(3, 0.02)),))
+    series = explain(plan, "tanh").series
+    assert series is not None and series.lower is not None and series.higher is not None
+    x = np.linspace(-1, 1, 2001)
+    errors = {
+        degree: np.std(np.maximum(x, 0) - np.polynomial.chebyshev.chebval(
+            x, np.polynomial.chebyshev.chebfit(x, np.maximum(x, 0), degree)))
+        for degree in (2, 3, 7)
+    }  # fmt: skip
+    assert series.chosen.at_outputs == 0.02
+    assert series.lower.at_outputs == pytest.approx(0.02 * errors[2] / errors[3], rel=0.05)
+    assert series.higher.at_outputs == pytest.approx(0.02 * errors[7] / errors[3], rel=0.05)
+    assert "and change the outputs by about " in why_degree(series)
+
+
+def test_what_is_not_known_of_other_degrees_is_not_told(deep: Plan) -> None:
+    for fit in (portrayed(3, None), portrayed(7, 0.02), replace(portrayed(3, 0.02), curve=None)):
+        plan = labelled(deep, deep.server.labels, (PlanFit("tanh", fit),))
+        series = explain(plan, "tanh").series
+        assert series is not None and series.lower is not None
+        assert series.lower.at_outputs is None
 
 
 def test_a_fit_is_found_by_its_label_or_its_value(deep: Plan) -> None:
