@@ -91,7 +91,7 @@ def _value(row: Row, value: float | None) -> str:
             return duration(value)
         case "bytes":
             return size(value)
-        case "bits":
+        case "bits" | "precision":
             return f"{value:.1f} bits"
         case "share":
             return f"{100 * value:.2f} %"

@@ -61,7 +61,7 @@ def _origin(story: LayerStory) -> Lines:
 
 def _tensor(tensor: TensorStory, with_source: bool = True) -> str:
     shape = "" if tensor.shape is None else f" ({', '.join(map(str, tensor.shape))})"
-    held = f"{tensor.ciphertexts} ciphertext{'s' if tensor.ciphertexts > 1 else ''}"
+    held = _ciphertexts(tensor.ciphertexts)
     place = f"level {tensor.level}, scale {tensor.scale_bits:.1f} bits"
     text = f"{tensor.source if with_source else ''}{shape}: {held}, {place}".lstrip(": ")
     if tensor.packing is None:
@@ -71,6 +71,10 @@ def _tensor(tensor: TensorStory, with_source: bool = True) -> str:
     used = f"{packed.slots} of {every} slots"
     copies = f", {packed.copies} copies of each element" if packed.copies > 1 else ""
     return f"{text}; {tensor.kind}, {used}{copies}"
+
+
+def _ciphertexts(count: int) -> str:
+    return f"{count} ciphertext{'s' if count > 1 else ''}"
 
 
 def _place(story: LayerStory) -> Lines:
@@ -131,9 +135,9 @@ def _matrix(matrix: MatrixStory) -> Lines:
     split = matrix.split
     yield (
         "  split",
-        f"baby step {split.baby_step}, babies from {split.baby_start}: {matrix.baby_rotations} "
-        f"baby rotations ({duration(matrix.baby_seconds)}) and {matrix.giant_rotations} giant ones "
-        f"({duration(matrix.giant_seconds)})",
+        f"baby step {split.baby_step}, babies from {split.baby_start}; rotations: "
+        f"{matrix.baby_rotations} baby ({duration(matrix.baby_seconds)}), "
+        f"{matrix.giant_rotations} giant ({duration(matrix.giant_seconds)})",
     )
     if matrix.babies:
         yield "  babies", f"by {listed(matrix.babies)}"
@@ -151,7 +155,7 @@ def _series(series: SeriesStory) -> Lines:
         first, second = series.transform_levels
         yield (
             "bootstrap",
-            f"of {series.ciphertexts} ciphertexts; {first} levels of CoeffsToSlots, {second} of "
+            f"of {_ciphertexts(series.ciphertexts)}; {first} levels of CoeffsToSlots, {second} of "
             f"SlotsToCoeffs; error {series.error:.2g} of the range of the activation",
         )
     yield "degree", why_degree(series)

@@ -15,7 +15,7 @@ from hec.compiler.program_depth import depth
 from hec.compiler.report import Report, report
 from hec.compiler.server_report import ServerReport
 
-Unit: TypeAlias = Literal["", "seconds", "bytes", "bits", "share"]  # "": a count
+Unit: TypeAlias = Literal["", "seconds", "bytes", "bits", "precision", "share"]  # "": a count
 _LINEAR: Final = ("matrix", "sum")  # operations that take no product of ciphertexts
 
 
@@ -28,7 +28,7 @@ class Row:
     left: float | None  # None: this plan does not tell
     right: float | None
     difference: float | None  # right - left
-    ratio: float | None  # right / left; None: not known, or the left one is 0
+    ratio: float | None  # right / left; None: not known, or of a precision, which is a logarithm
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def compare(left: tuple[Plan, CostTable], right: tuple[Plan, CostTable]) -> Comp
 def _row(name: str, unit: Unit, left: float | None, right: float | None) -> Row:
     if left is None or right is None:
         return Row(name, unit, left, right, None, None)
-    return Row(name, unit, left, right, right - left, right / left if left else None)
+    ratio = right / left if left and unit != "precision" else None
+    return Row(name, unit, left, right, right - left, ratio)
 
 
 def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None]]:
@@ -107,10 +108,10 @@ def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None
     yield "  size", "bytes", sum(x.bytes for x in told.inputs)
     yield "ciphertexts received", "", sum(x.ciphertexts for x in told.outputs)
     yield "  size", "bytes", sum(x.bytes for x in told.outputs)
-    yield "precision of the outputs", "bits", told.precision_bits
+    yield "precision of the outputs", "precision", told.precision_bits
     known = plan.server.calibrated
-    yield "agreement in calibration", "share", None if known is None else known.agreement
-    yield "error in calibration", "share", None if known is None else known.error
+    yield "agreement with the network", "share", None if known is None else known.agreement
+    yield "error of fits", "share", None if known is None else known.error
 
 
 def _backend(told: Report) -> str:

@@ -111,11 +111,9 @@ def why_level(story: LevelStory) -> str:
     """Return in a sentence why the result has the level that it has."""
     told = ", ".join(f"{each.layer}: {each.levels}" for each in story.after)
     count = sum(each.levels for each in story.after)
-    parts = [f"{count} rescaling{'s' if count != 1 else ''} until {story.until}"]
+    text = f"{count} rescaling{'s' if count != 1 else ''} until {story.until}"
     if told:
-        parts.append(f"({told})")
+        text += f" ({told})"
     if story.held:
-        parts.append(f"and {story.held} level{'s' if story.held > 1 else ''} that it must keep")
-    if story.spare:
-        parts.append(f"; {story.spare} to spare")
-    return " ".join(parts).replace(" ;", ";")
+        text += f", which needs {story.held} level{'s' if story.held > 1 else ''}"
+    return f"{text}; {story.spare} to spare" if story.spare else text

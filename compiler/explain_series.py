@@ -186,8 +186,7 @@ class _Prices:
 
 def why_degree(story: SeriesStory) -> str:
     """Return in a sentence what other degrees would take instead."""
-    unit = "powers of the series take" if story.kind == "bootstrap" else "takes"
-    parts = [f"degree {story.chosen.degree} {unit} {_price(story.chosen)}"]
+    parts = [f"degree {story.chosen.degree} takes {_price(story.chosen)}"]
     parts += [
         f"degree {other.degree} would take {_price(other)}{_error(other)}"
         for other in (story.lower, story.higher)

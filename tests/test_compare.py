@@ -78,6 +78,8 @@ def test_the_numbers_are_those_of_the_reports(linear: Plan, refreshing: Plan) ->
     assert (found["bootstraps"].left, found["bootstraps"].right) == (0, 2)
     assert found["bootstraps"].ratio is None
     assert found["memory of the server"].right == theirs.server.memory.peak
+    precision = found["precision of the outputs"]
+    assert (precision.left, precision.ratio) == (mine.precision_bits, None)
     assert found["ring degree"].left == mine.parameters.ring_degree
     assert found["evaluation keys"].left == mine.keys
     assert (found["depth"].left, found["depth"].right) == (1, 3)
@@ -86,9 +88,9 @@ def test_the_numbers_are_those_of_the_reports(linear: Plan, refreshing: Plan) ->
 def test_what_a_plan_does_not_tell_is_not_compared(linear: Plan) -> None:
     measured = replace(linear.server, calibrated=CalibrationResult(10, 0.9, 0.01))
     found = {row.name: row for row in compare(linear, Plan.of(linear.client, measured)).rows}
-    row = found["agreement in calibration"]
+    row = found["agreement with the network"]
     assert (row.left, row.right, row.difference, row.ratio) == (None, 0.9, None, None)
-    assert found["error in calibration"].right == 0.01
+    assert found["error of fits"].right == 0.01
 
 
 def test_layers_of_other_places_are_aligned_by_their_names(deep: Plan) -> None:
