@@ -180,6 +180,23 @@ def test_a_norm_becomes_the_best_affine_layer() -> None:
     assert np.corrcoef(exact.reshape(-1), near.reshape(-1))[0, 1] > 0.8
 
 
+def test_an_inner_softmax_becomes_a_scaling_and_a_last_one_stays() -> None:
+    constants = {"w": random(4, 6), "v": random(6, 2, seed=1)}
+    nodes = [
+        node("MatMul", "x,w", "a", name="first"),
+        node("Softmax", "a", "b", name="inner"),
+        node("MatMul", "b,v", "c", name="second"),
+        node("Softmax", "c", "y", name="last"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = choose(network(nodes, {"x": (1, 4)}, constants), random(64, 4), Target("openfhe"))
+    (change,) = found(alternatives.affine_nodes, made)
+    assert change.what == "replace Softmax inside the network by a scaling of its inputs"
+    assert not functions(change.graph)
+    assert [step.name for step in change.graph.outputs[0].epilogue] == ["softmax"]  # type: ignore[union-attr]
+
+
 def test_no_affine_layer_replaces_what_is_none(averaging: Compilation) -> None:
     assert not found(alternatives.affine_nodes, averaging)
 

@@ -159,7 +159,7 @@ def test_levels_before_a_bootstrap_are_those_that_it_needs(refreshing: Plan) -> 
     fc = explain(refreshing, "fc").levels
     assert fc.until == "the bootstrap 3 'relu2'"
     assert fc.held == 3  # SlotsToCoeffs takes two, and one remains
-    assert why_level(fc).startswith("0 rescalings until the bootstrap 3 'relu2'")
+    assert why_level(fc) == ("0 rescalings until the bootstrap 3 'relu2', which needs 3 levels")
 
 
 def test_a_polynomial_is_compared_with_other_degrees(deep: Plan) -> None:
