@@ -25,10 +25,10 @@ from hec.compiler.forecast import bootstrap_count
 from hec.compiler.goals import tells_class
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
-from hec.compiler.pipeline import Compilation, Model, choose, libraries
+from hec.compiler.pipeline import Compilation, Model, choose
 from hec.compiler.program_depth import depth
 from hec.compiler.python_models import Samples
-from hec.compiler.strategies import Candidate, Strategies
+from hec.compiler.strategies import Candidate, Libraries, Strategies
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Array, TensorGraph
 
@@ -37,6 +37,8 @@ FASTER: Final = 1.05  # gains from which a change is worth telling: seconds befo
 SMALLER: Final = 1.1  # memory before over after
 CLOSER: Final = 0.005  # more agreement
 LOST: Final = 0.05  # agreement that an option may cost
+_ABOUT: Final = 0.98  # ratio of costs that are as good as equal
+_CLOSE: Final = 0.002  # difference of shares that are
 BUDGET: Final = 600.0  # seconds after which no further change is tried
 
 
@@ -49,12 +51,26 @@ def advice(
 ) -> tuple[Alternative, ...]:
     """Return the changes of an ONNX network that make it cheaper or more exact, the best first.
 
-    `calibration` and `target` are as for `compile`, and so are the errors. Without calibration data
-    nothing is known of agreement. No change is begun after `budget` seconds.
+    `calibration` and `target` are as for `compile`, and so are the errors; but a network that needs
+    OpenFHE is compared with its program there, installed or not. Without calibration data nothing
+    is known of agreement. No change is begun after `budget` seconds.
     """
     progress("the network itself", 0, 0)
-    made = choose(model, calibration, target or Target())
-    return advice_on(made, progress, budget)
+    return advice_on(_made(model, calibration, target or Target()), progress, budget)
+
+
+def _made(model: Model, samples: Samples | None, target: Target) -> Compilation:
+    try:
+        return choose(model, samples, target)
+    except CompileError as error:
+        if target.backend == "openfhe":
+            raise
+        try:
+            made = choose(model, samples, replace(target, backend="openfhe"))
+        except CompileError:
+            raise error from None
+    anywhere = replace(made.libraries, openfhe_error=lambda: None)
+    return replace(made, target=target, libraries=anywhere)
 
 
 def advice_on(
@@ -66,6 +82,7 @@ def advice_on(
     start, found = monotonic(), list[Alternative]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HecWarning)  # of networks that nobody asked for
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow
         measure = _Measure(made)
         before, wanted = measure.costs(made.chosen), changes(made)
         for done, change in enumerate(wanted):
@@ -73,16 +90,18 @@ def advice_on(
                 break
             progress(change.what, done, len(wanted))
             try:
-                chosen = _compiled(change)
-            except CompileError:  # it cannot be run at all
+                chosen = _compiled(change, made.libraries)
+            except (CompileError, np.linalg.LinAlgError):  # it cannot be run, or it overflows
                 continue
             found.append(_compared(change, chosen, before, measure.costs(chosen)))
-    return tuple(sorted(filter(_is_gain, found), key=lambda each: -each.seconds_ratio))
+    gains = [each for each in found if _is_gain(each)]
+    kept = [each for each in gains if not any(_is_better(other, each) for other in gains)]
+    return tuple(sorted(kept, key=lambda each: -each.seconds_ratio))
 
 
-def _compiled(change: Change) -> Candidate:
+def _compiled(change: Change, known: Libraries) -> Candidate:
     return Strategies(
-        change.graph, change.calibration, change.target, libraries(), lambda step: None
+        change.graph, change.calibration, change.target, known, lambda step: None
     ).best()
 
 
@@ -185,3 +204,24 @@ def _is_gain(found: Alternative) -> bool:
     if found.kind != "model" and gained < -LOST:
         return False
     return found.seconds_ratio >= FASTER or found.memory_ratio >= SMALLER or gained >= CLOSER
+
+
+def _is_better(one: Alternative, other: Alternative) -> bool:
+    """Tell whether `one` gains all that `other` does and more, with no more effort."""
+    if one.kind not in ("option", other.kind) or (one.needs_tuning and not other.needs_tuning):
+        return False
+    mine, theirs = _quality(one), _quality(other)
+    costs = [
+        (one.seconds_ratio, other.seconds_ratio),
+        (one.memory_ratio, other.memory_ratio),
+    ]
+    if mine < theirs - _CLOSE or any(a < b * _ABOUT for a, b in costs):
+        return False
+    return mine > theirs + _CLOSE or any(a * _ABOUT > b for a, b in costs)
+
+
+def _quality(found: Alternative) -> float:
+    """Return what is the better, the larger it is; an error counts where no classes are told."""
+    if found.agreement_after is not None:
+        return found.agreement_after
+    return -(found.error_after or 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["option", "model", "data"]
-TOLERATED: Final = 0.01  # fall of the agreement up to which a network needs no fine-tuning
+TOLERATED: Final = 0.02  # fall of the agreement up to which a network needs no fine-tuning
 _NOTICED: Final = 1.05  # factor from which seconds or memory are another's
 _MINUS: Final = "\N{MINUS SIGN}"
 
@@ -65,7 +65,7 @@ def _ratios(found: Alternative) -> list[str]:
     ):
         factor = max(ratio, 1 / ratio)
         if factor >= _NOTICED:
-            text = f"{factor:.1f}" if factor < 10 else f"{factor:.0f}"
+            text = f"{factor:.1f}" if factor < 10 else f"{factor:,.0f}"
             told.append(f"{text}× {better if ratio > 1 else worse}")  # noqa: RUF001
     return told
 

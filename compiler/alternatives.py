@@ -18,7 +18,7 @@ from hec.compiler.alternative import Kind
 from hec.compiler.calibration import Calibration
 from hec.compiler.evaluate import evaluate
 from hec.compiler.functions import Function
-from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS, squared
+from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_model import load_model
 from hec.compiler.onnx_node import node_name
@@ -41,11 +41,19 @@ from hec.passes.rewriting import Rebuilt, consumers
 
 KEPT: Final = 0.95  # of the samples stay, where those with the most extreme activations go
 FEWER_BITS: Final = 2.0  # of precision: four times the error
+_QUADRATIC: Final = 2  # degree
 AGREEMENT: Final = 0.99  # asked for instead of an error
 _SMOOTH: Final = Function("silu")
 _KINKED: Final = frozenset(
     {"relu", "leaky_relu", "thresholded_relu", "clip", "hard_sigmoid", "hard_swish", "abs", "elu"}
 )
+_CHOSEN: Final = _KINKED | {
+    "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "mish", "celu", "selu", "softplus", "softsign",
+    "erf",
+}  # fmt: skip
+_SOFTMAX: Final = frozenset({"Softmax", "LogSoftmax"})
+_EXTREMES: Final = frozenset({"Max", "Min", "ReduceMax", "ReduceMin"})
+_COMPOSED: Final = MAX_POOLS | NORMALIZATIONS | _SOFTMAX | _EXTREMES  # of several functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +85,22 @@ class Subject:
         return run_tensor_passes(graph, self.made.target, self.made.calibration, first)
 
     def activations(self) -> Iterator[tuple[int, Activation]]:
-        """Yield the functions that have to be fitted, with their positions."""
+        """Yield the activations that a designer chose, with their positions.
+
+        Not the functions that a MaxPool, a Softmax or a norm is made of.
+        """
         for position, operation in enumerate(self.recognized.operations):
-            if isinstance(operation, Activation):
-                yield position, operation
+            if isinstance(operation, Activation) and operation.function.name in _CHOSEN:
+                found = {self.operators.get(name) for name in operation.origin}
+                if not found & _COMPOSED:
+                    yield position, operation
+
+    def with_functions(self, change: Callable[[Function], Function]) -> TensorGraph:
+        """Return the graph with other functions for its activations."""
+        operations = list(self.recognized.operations)
+        for position, activation in self.activations():
+            operations[position] = replace(activation, function=change(activation.function))
+        return replace(self.recognized, operations=tuple(operations))
 
     def changed(
         self,
@@ -126,19 +146,35 @@ def average_pools(subject: Subject) -> Iterator[Change]:
     )
 
 
-def squares(subject: Subject) -> Iterator[Change]:
-    """Squares for all functions."""
-    names = _names(subject)
-    if names:
-        what = f"replace {names} by squares (x * x)"
-        yield subject.changed(what, "model", squared(subject.recognized))
+def quadratics(subject: Subject) -> Iterator[Change]:
+    """Quadratics for all activations: those nearest to them, which training would make others."""
+    samples, names = subject.made.calibration.samples, _names(subject)
+    if not names or subject.made.target.degree == _QUADRATIC:
+        return
+    values = None if samples is None else evaluate(subject.recognized, samples)
+    operations = list(subject.recognized.operations)
+    for position, x in subject.activations():
+        coefficients = np.array([0.0, 0.0, 1.0])
+        if values is not None:
+            inputs, wanted = values[x.operand].reshape(-1), values[position].reshape(-1)
+            coefficients = _quadratic(inputs, wanted)
+        operations[position] = Polynomial(x.operand, coefficients, "power", x.shape, x.origin)
+    graph = replace(subject.recognized, operations=tuple(operations))
+    yield subject.changed(f"replace {names} by quadratics, such as x * x", "model", graph)
+
+
+def _quadratic(x: Array, y: Array) -> Array:
+    """Return the coefficients, constant first, of the quadratic nearest to y(x)."""
+    radius = float(np.abs(x).max()) or 1.0  # a well-conditioned problem
+    fitted = np.polynomial.polynomial.polyfit(x / radius, y, _QUADRATIC)
+    return np.asarray(fitted / radius ** np.arange(_QUADRATIC + 1), np.float64)
 
 
 def smooth_functions(subject: Subject) -> Iterator[Change]:
     """A smooth function for those with a kink, which take high degrees."""
     kinked = {x.function.name for _, x in subject.activations()} & _KINKED
     if kinked:
-        graph = _with_functions(subject, lambda f: _SMOOTH if f.name in kinked else f)
+        graph = subject.with_functions(lambda f: _SMOOTH if f.name in kinked else f)
         yield subject.changed(f"replace {_listed(kinked)} by {_SMOOTH}", "model", graph)
 
 
@@ -147,7 +183,7 @@ def unclipped(subject: Subject) -> Iterator[Change]:
     clipped = {str(x.function) for _, x in subject.activations() if _is_clipped(x.function)}
     if clipped:
         relu = Function("relu")
-        graph = _with_functions(subject, lambda f: relu if _is_clipped(f) else f)
+        graph = subject.with_functions(lambda f: relu if _is_clipped(f) else f)
         yield subject.changed(f"replace {_listed(clipped)} by relu", "model", graph)
 
 
@@ -198,7 +234,7 @@ def affine_nodes(subject: Subject) -> Iterator[Change]:
     graph = subject.made.imported.graph
     for operators, words in (
         (NORMALIZATIONS, "BatchNormalization"),
-        (frozenset({"Softmax", "LogSoftmax"}), "a scaling of its inputs"),
+        (_SOFTMAX, "a scaling of its inputs"),
     ):
         inner = [n for n, x in subject.operators.items() if x in operators and _computes(graph, n)]
         changed = graph
@@ -240,14 +276,16 @@ def _linearized(graph: TensorGraph, name: str, samples: dict[str, Array]) -> Ten
 
 
 def degrees(subject: Subject) -> Iterator[Change]:
-    """Lower degrees for all fitted functions, and the next higher one."""
+    """Lower degrees for all fitted functions, and the next higher one if classes are lost."""
     found = {x.fit.degree for x in subject.made.chosen.graph.operations
              if isinstance(x, Multiply | Polynomial) and x.fit is not None}  # fmt: skip
     if not found or subject.made.target.degree is not None:
         return
     highest = max(found)
     wanted = [degree for degree in reversed(DEGREES) if degree < highest]
-    wanted += [degree for degree in DEGREES if degree > highest][:1]
+    known = subject.made.chosen.calibrated
+    if known is not None and known.agreement is not None and known.agreement < 1:
+        wanted += [degree for degree in DEGREES if degree > highest][:1]
     for degree in wanted:
         target = replace(subject.made.target, degree=degree, max_error=None, min_agreement=None)
         what = f"fit polynomials of degree {degree} (--degree {degree})"
@@ -303,14 +341,6 @@ def narrower_ranges(subject: Subject) -> Iterator[Change]:
     yield subject.changed(what, "data", calibration=fewer)
 
 
-def _with_functions(subject: Subject, change: Callable[[Function], Function]) -> TensorGraph:
-    operations = tuple(
-        replace(x, function=change(x.function)) if isinstance(x, Activation) else x
-        for x in subject.recognized.operations
-    )
-    return replace(subject.recognized, operations=operations)
-
-
 def _names(subject: Subject) -> str:
     return _listed({str(x.function) for _, x in subject.activations()})
 
@@ -322,7 +352,7 @@ def _listed(words: set[str] | frozenset[str]) -> str:
 RULES: Final[tuple[Rule, ...]] = (
     average_pools,
     affine_nodes,
-    squares,
+    quadratics,
     smooth_functions,
     unclipped,
     functions_after_pools,

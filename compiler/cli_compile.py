@@ -61,6 +61,13 @@ def compile(
     client_only: Annotated[
         Path | None, typer.Option(help="write the part without weights, for the data owner, too")
     ] = None,
+    advice: Annotated[
+        bool,
+        typer.Option("--advice", help="compile what could be changed, too: tell what pays"),
+    ] = False,
+    annotate: Annotated[
+        Path | None, typer.Option(help="write the network with levels and costs for Netron, .onnx")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Compile a network to a plan for encrypted prediction.
@@ -69,38 +76,47 @@ def compile(
     Example:
       hec compile model.onnx -o model.hec --calibration samples.npz
     """
-    from hec.compiler.cli_files import check_output
+    from hec.compiler.cli_files import check_distinct, check_output
     from hec.compiler.cli_options import CompileOptions
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
         calibration is not None, max_ram, maxpool, min_agreement,
     )  # fmt: skip
-    for path in (output, client_only):
+    for path in (output, client_only, annotate):
         if path is not None:
             check_output(path, [model, calibration])
+    check_distinct([output, client_only, annotate])
     start = time.perf_counter()
-    plan = _plan(model, calibration, options)
+    plan = _plan(model, calibration, options, advice)
     plan.save(output)
     if client_only is not None:
         plan.save_client(client_only)
+    if annotate is not None:
+        from hec.compiler.annotate import annotate as write_annotated
+
+        write_annotated(plan, model, annotate)
     _tell(plan, output, time.perf_counter() - start, as_json)
 
 
-def _plan(model: Path, calibration: Path | None, options: CompileOptions) -> Plan:
+def _plan(model: Path, calibration: Path | None, options: CompileOptions, advise: bool) -> Plan:
     from hec.compiler.cli_arrays import load_arrays
     from hec.compiler.cli_options import target_of
 
     target = target_of(options)
     samples = None if calibration is None else load_arrays(calibration)
     from hec.compiler import pipeline
+    from hec.compiler.cli_advice import compile_with_advice
 
+    if advise:
+        return compile_with_advice(model, samples, target)
     with progress() as show:
         show("import", 0, 0)
         return pipeline.compile(model, samples, target, lambda step: show(step, 0, 0))
 
 
 def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
+    from hec.compiler.cli_advice import plain, show_advice
     from hec.compiler.report import report
 
     told = report(plan)
@@ -121,6 +137,7 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
                 "reason": told.server.reason if told.server else "",
                 "keys": told.keys,
                 "key_bytes": told.key_bytes,
+                "advice": None if plan.server.advice is None else plain(plan.server.advice),
             }
         )
         return
@@ -138,3 +155,5 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
             ("next", f"hec check {output} --data samples.npz"),
         ]
     )
+    if plan.server.advice is not None:
+        show_advice(plan.server.advice)

@@ -26,6 +26,14 @@ def check_output(path: Path, inputs: Sequence[Path | None] = (), option: str = "
         )
 
 
+def check_distinct(outputs: Sequence[Path | None]) -> None:
+    """Raise `CompileError` if two of the `outputs` are one file."""
+    known = [path.resolve() for path in outputs if path is not None]
+    for path in known:
+        if known.count(path) > 1:
+            raise fail("two outputs have one path", str(path), "give each a path of its own")
+
+
 def load_plan_or_part(path: Path) -> Plan | ClientPart:
     """Return the plan in a file, or the client's part where the file holds no more."""
     from hec.compiler.plan import Plan

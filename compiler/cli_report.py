@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hec.compiler.cli_advice import with_advice
+from hec.compiler.cli_compare import show_comparison
 from hec.compiler.cli_terminal import show_facts, show_json, size
 
 if TYPE_CHECKING:
@@ -22,12 +24,18 @@ def _show_schema(wanted: bool) -> None:
 
 
 def report(
-    plan: Annotated[Path, typer.Argument(help="a plan, or the client's part of one")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    plans: Annotated[list[Path], typer.Argument(help="a plan, or the client's part; two: compare")],
     html: Annotated[Path | None, typer.Option(help="write a page with pictures")] = None,
+    advice: Annotated[
+        Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
+    ] = None,
     costs: Annotated[
         str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     schema: Annotated[
         bool,
         typer.Option(
@@ -35,7 +43,7 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Show what a plan costs, and how exact it will be.
+    """Show what a plan costs, and how exact it will be; or put two plans side by side.
 
     Levels, seconds, sizes, errors, and the quality of fitted activations; nothing is encrypted for
     it. The page of --html is one file that needs no network.
@@ -44,17 +52,15 @@ def report(
     Example:
       hec report model.hec
       hec report model.hec --html report.html
+      hec report before.hec after.hec
+      hec report model.hec --advice model.onnx --calibration samples.npz
     """
-    from hec.compiler.cli_files import check_output, load_plan_or_part
-    from hec.compiler.host_costs import chosen_table
-    from hec.compiler.plan import Plan
-    from hec.compiler.report import report as report_of
-
-    if html is not None:
-        check_output(html, [plan], "--html")
-    loaded = load_plan_or_part(plan)
-    client = loaded.client if isinstance(loaded, Plan) else loaded
-    found = report_of(loaded, chosen_table(costs, client.backend))
+    if len(plans) > 1:
+        _refuse_page(html)
+        show_comparison(plans, as_json, advice)
+        return
+    found = _report(plans[0], html, costs)
+    found = with_advice(plans[0], found, advice, calibration)
     if html is not None:
         _write_page(found, html)
     if as_json:
@@ -67,6 +73,27 @@ def report(
         from hec.compiler.cli_report_tables import show_report
 
         show_report(found)
+
+
+def _report(plan: Path, html: Path | None, costs: str | None) -> Report:
+    """Return the report of the plan in a file, once the page's path is known to be good."""
+    from hec.compiler.cli_files import check_output, load_plan_or_part
+    from hec.compiler.host_costs import chosen_table
+    from hec.compiler.plan import Plan
+    from hec.compiler.report import report as report_of
+
+    if html is not None:
+        check_output(html, [plan], "--html")
+    loaded = load_plan_or_part(plan)
+    client = loaded.client if isinstance(loaded, Plan) else loaded
+    return report_of(loaded, chosen_table(costs, client.backend))
+
+
+def _refuse_page(html: Path | None) -> None:
+    if html is not None:
+        from hec.compiler.errors import fail
+
+        raise fail("there is a page of one plan only", f"--html {html}", "give one plan")
 
 
 def _write_page(found: Report, path: Path) -> None:

@@ -16,6 +16,7 @@ from hec.compiler.quantities import duration, interval, share, size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from rich.table import Table
 
 Progress = Callable[[str, int, int], None]  # phase, done, of how many (0: not known)
 __all__ = (
@@ -81,15 +82,32 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 def show_story(lines: Sequence[tuple[str, str]]) -> None:
     """Print lines of a name and what is to say about it, wrapped to at most `STORY_WIDTH`."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in lines:
-        table.add_row(Text(printable(name)), Text(printable(text)))
+    _show(table, lines)
+
+
+def show_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of at most `STORY_WIDTH` columns: the first of text, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    _show(table, rows)
+
+
+def _show(table: Table, rows: Sequence[Sequence[str]]) -> None:
+    """Fill the table, and print it without blanks at the ends of lines."""
+    from rich.console import Console
+    from rich.text import Text
+
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     width = STORY_WIDTH
     if sys.stdout.isatty():
         width = min(Console(file=sys.stdout).width, STORY_WIDTH)

@@ -139,7 +139,7 @@ def fitted_functions(subject: Subject) -> Iterator[Finding]:
     functions = [x for _, x in nonlinear(subject.fused) if isinstance(x, Activation)]
     if subject.refreshes or not functions:
         return
-    simpler = squared(subject.fused)
+    simpler = _squared(subject.fused)
     names = ", ".join(dict.fromkeys(str(x.function) for x in functions))
     many = f"{len(functions)} activations are replaced by fitted polynomials"
     one = "1 activation is replaced by a fitted polynomial"
@@ -153,8 +153,7 @@ def fitted_functions(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def squared(graph: TensorGraph) -> TensorGraph:
-    """Return the graph with squares in place of its activations."""
+def _squared(graph: TensorGraph) -> TensorGraph:
     changed = tuple(
         Multiply(x.operand, x.operand, x.shape, x.origin) if isinstance(x, Activation) else x
         for x in graph.operations

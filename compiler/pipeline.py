@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler import average_pools, ckks_ir, tensor_ir
+from hec.compiler.alternative import Alternative
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
 from hec.compiler.goals import agreement_problems, require_classes
@@ -129,11 +130,13 @@ class Compilation:
     imported: ImportedModel
     calibration: Calibration
     target: Target
+    libraries: Libraries
     chosen: Candidate
 
-    def plan(self) -> Plan:
-        """Return the plan of the program."""
-        return plan_of(self.chosen, self.imported.name, _file(self.network), self.target)
+    def plan(self, advice: tuple[Alternative, ...] | None = None) -> Plan:
+        """Return the plan of the program, which keeps the advice on it, where there is some."""
+        made = plan_of(self.chosen, self.imported.name, _file(self.network), self.target)
+        return made if advice is None else Plan.of(made.client, replace(made.server, advice=advice))
 
 
 def choose(
@@ -149,8 +152,9 @@ def choose(
     require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
     average_pools.tell_effect(network, imported, seen, target)
-    chosen = Strategies(imported.graph, seen, target, libraries(), progress).best()
-    return Compilation(network, imported, seen, target, chosen)
+    known = libraries()
+    chosen = Strategies(imported.graph, seen, target, known, progress).best()
+    return Compilation(network, imported, seen, target, known, chosen)
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hec.compiler.alternative import Alternative
 from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.client_steps import Classes, Columns, Label, PrologueStep
 from hec.compiler.key_manifest import KeyManifest
@@ -113,3 +114,4 @@ class ServerPart:
     tensors: tuple[PlanTensor, ...] = ()  # (): not known
     sources: tuple[int, ...] = ()  # one per instruction: the tensor that it belongs to
     target: Target | None = None  # what was asked for; None: not known
+    advice: tuple[Alternative, ...] | None = None  # None: no alternative was compiled

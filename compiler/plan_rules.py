@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from hec.compiler import ckks_ir
+from hec.compiler.alternative import Alternative
 from hec.compiler.bootstrapping import DEGREES
 from hec.compiler.checked_json import damaged
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, Instruction, Program
@@ -65,6 +66,8 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     except (InvalidProgram, ValueError, OverflowError) as error:
         raise damaged(f"its program is invalid ({error})", place) from None
     _check_tensors(part, count, place)
+    for alternative in part.advice or ():
+        _check_alternative(alternative, place)
     for fit in part.fits:
         _check_fit(fit, program, f"{place}: fit of '{fit.label}'")
     _check_interface(program, client, place)
@@ -102,6 +105,11 @@ def _check_tensors(part: ServerPart, count: int, place: str) -> None:
     _require(fits, "a source is not one of its tensors", place)
     sizes = [size for tensor in part.tensors for size in tensor.shape]
     _require(all(0 <= size < MAX_ELEMENTS for size in sizes), "a shape is absurd", place)
+
+
+def _check_alternative(told: Alternative, place: str) -> None:
+    sizes = (told.seconds, told.seconds_ratio, told.memory, told.memory_ratio)
+    _require(min(sizes) > 0 and told.samples >= 0, "an alternative costs nothing", place)
 
 
 def _check_fit(item: PlanFit, program: Program, place: str) -> None:

@@ -24,8 +24,13 @@ def rescalings(program: Program, types: Sequence[ValueType], position: int, read
 
 def depth(program: Program) -> int:
     """Return the rescalings on the longest way from an input to an output."""
+    return max(depths(program), default=0)
+
+
+def depths(program: Program) -> list[int]:
+    """Return the rescalings on the longest way from an input to each value."""
     types, deepest = infer_types(program), list[int]()
     for reader, instruction in enumerate(program.instructions):
         ways = (deepest[i] + rescalings(program, types, i, reader) for i in operands(instruction))
         deepest.append(max(ways, default=0))
-    return max(deepest, default=0)
+    return deepest

@@ -89,4 +89,5 @@ def report(plan: Plan | ClientPart, table: CostTable = REFERENCE) -> Report:
         key_bytes=key_bytes(client),
         key_kinds=keys_report(client),
         server=server_report(plan.server, table) if isinstance(plan, Plan) else None,
+        advice=plan.server.advice if isinstance(plan, Plan) else None,
     )

@@ -53,6 +53,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "layers",
             "advice",
             "alternatives",
+            "annotate",
+            "compare",
             "explain",
             "explain_levels",
             "explain_matrix",
@@ -77,6 +79,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli_options",
             "cli_trace",
             "cli_report_tables",
+            "cli_advice",
+            "cli_compare",
         }
     ),
     frozenset(

@@ -239,6 +239,16 @@ def test_a_path_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -
     assert plan.read_bytes()[:2] == b"PK"
 
 
+def test_two_plans_have_no_page(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.hec"
+    plan_of(linear_program()).save(plan)
+    run = hec("report", plan, plan, "--html", tmp_path / "x.html")
+    assert (run.exit_code, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"there is a page of one plan only\n  --> --html {tmp_path}/x.html\n  help: give one plan\n"
+    )
+
+
 def test_a_folder_that_takes_no_file_is_a_clear_error(tmp_path: Path) -> None:
     plan = tmp_path / "plan.hec"
     plan_of(linear_program()).save(plan)
