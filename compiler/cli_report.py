@@ -72,9 +72,8 @@ def _facts(found: Report) -> list[tuple[str, str]]:
 def _server_facts(server: ServerReport) -> list[tuple[str, str]]:
     how, memory, kinds = server.bootstraps, server.memory, server.seconds_by_kind
     if how is None:
-        threads = f"one thread, {server.costs}"
         return [
-            ("forecast", f"{duration(server.seconds)} for one prediction: {threads}"),
+            ("forecast", f"{duration(server.seconds)} for one prediction: {server.costs}"),
             ("memory", f"{size(memory.peak)} on the server, of which encoded weights "
              f"{size(server.plaintext_bytes)}"),
         ]  # fmt: skip
@@ -87,7 +86,7 @@ def _server_facts(server: ServerReport) -> list[tuple[str, str]]:
         ("  levels", f"{how.levels[0]} of CoeffsToSlots, {how.levels[1]} of SlotsToCoeffs; "
          f"{how.digits} digits"),
         ("  error", f"{how.error:.2g} of the range of an activation"),
-        ("forecast", f"{duration(server.seconds)} for one prediction: two threads, {server.costs}"),
+        ("forecast", f"{duration(server.seconds)} for one prediction: {server.costs}"),
         ("  of which", f"bootstraps {duration(kinds.bootstraps)}, matrices "
          f"{duration(kinds.matrices)}, other {duration(kinds.other)}"),
         ("memory", f"{size(memory.least)} on the server: keys {size(memory.keys)}, bootstraps "

@@ -132,7 +132,7 @@ class ServerReport:
     memory: MemoryReport
     bootstraps: BootstrapReport | None  # None: the plan refreshes nothing
     reason: str  # why this backend and this way
-    costs: str  # whose seconds: the cost table's name and machine
+    costs: str  # whose seconds: threads, name and machine of the cost table
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerRep
         MemoryReport(**asdict(held), least=held.least, peak=held.peak),
         _bootstraps(program, table),
         server.reason,
-        str(table),
+        table.told("openfhe" if program.parameters.digits else "tenseal"),
     )
 
 

@@ -17,7 +17,8 @@ from scipy.optimize import nnls
 
 from hec.compiler.cost_table import Line
 
-REPEATS: Final = 9
+_REPEATS: Final = (3, 9)  # at least and at most
+_LONGEST: Final = 1.0  # seconds of all repeats of a step, where three take no longer
 _SHORTEST: Final = 2e-3  # seconds of one repeat: below, a step is done several times
 _MOST: Final = 200  # steps in one repeat
 
@@ -31,13 +32,15 @@ class Stopwatch:
     wall: float = 0.0  # seconds that went by in all repeats
     spent: float = 0.0  # and what `clock` says of them
 
-    def seconds(self, step: Callable[[], object], repeats: int = REPEATS) -> float:
+    def seconds(self, step: Callable[[], object]) -> float:
         """Return the seconds of one `step`."""
         step()
         start = perf_counter()
         step()
         each = max(perf_counter() - start, 1e-7)
         inner = max(1, min(_MOST, int(_SHORTEST / each)))
+        fewest, most = _REPEATS
+        repeats = max(fewest, min(most, int(_LONGEST / (inner * each))))
         found = [self._repeat(step, inner) for _ in range(repeats)]
         middle = median(found)
         low, _, high = quantiles(found, n=4)

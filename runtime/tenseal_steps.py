@@ -11,6 +11,7 @@ from tenseal import sealapi as seal
 
 from hec.compiler.ckks_ir import LIMB_BYTES, EncryptionParameters
 from hec.compiler.cost_table import SealSteps
+from hec.compiler.memory import one_key_bytes
 from hec.runtime.step_timing import Stopwatch, line
 from hec.runtime.tenseal_backend import TensealBackend
 from hec.runtime.tenseal_client import TensealSecret
@@ -25,9 +26,9 @@ CHAINS: Final[Mapping[int, tuple[int, ...]]] = {
     32768: (60, *[50] * 14, 60),
 }
 _SCALE: Final = 2.0**14  # so that products fit in one prime
-_STEPS: Final = (1, 2, 3)  # rotations
-_WORKING_BYTES: Final = 48 * 10**6  # of plaintexts in turn: those of a matrix fit in no cache
+_WORKING_BYTES: Final = 48 * 10**6  # of plaintexts, or keys, in turn: a matrix's fit in no cache
 _MOST_PLAINTEXTS: Final = 200
+_KEYS: Final = (3, 16)  # of rotations, at least and at most
 
 Told = Callable[[str], None]
 
@@ -63,7 +64,10 @@ class _Ring:
         self.context = TensealContext(self.parameters)
         generator = seal.KeyGenerator(self.context.seal)
         self.secret = TensealSecret(self.context, generator.secret_key())
-        elements = [self.context.galois_element(steps) for steps in _STEPS]
+        fewest, most = _KEYS
+        count = max(fewest, min(most, _WORKING_BYTES // one_key_bytes(self.parameters)))
+        self.turns = range(1, count + 1)
+        elements = [self.context.galois_element(steps) for steps in self.turns]
         relin, galois = seal.RelinKeys(), seal.GaloisKeys()
         generator.create_relin_keys(relin)
         generator.create_galois_keys(elements, galois)
@@ -79,7 +83,7 @@ class _Ring:
         size = limbs * self.parameters.ring_degree * LIMB_BYTES
         count = max(4, min(_MOST_PLAINTEXTS, _WORKING_BYTES // size))
         plains = [backend.encode(self.values, level, _SCALE) for _ in range(count)]
-        diagonal, turn = cycle(plains), cycle(_STEPS)
+        diagonal, turn = cycle(plains), cycle(self.turns)
         sums = cycle([self._encrypted(level) for _ in range(4)])
         yield "key_switch", lambda: backend.rotate(x, next(turn))
         yield "multiply_plain", lambda: backend.multiply_plain(x, next(diagonal))

@@ -54,7 +54,17 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options", "cli_trace"}
     ),
-    frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
+    frozenset(
+        {
+            "cli_calibrate",
+            "cli_compile",
+            "cli_lint",
+            "cli_report",
+            "cli_check",
+            "cli_roles",
+            "cli_demo",
+        }
+    ),
     frozenset({"cli"}),
 )
 MIDDLE = 2
@@ -78,6 +88,8 @@ RUNTIME_MAY_IMPORT = frozenset(
         "schedule",
         "key_manifest",
         "bootstrapping",
+        "cost_table",
+        "openfhe_costs",
         "rotation_routes",
         "fourier",
         "archive",
@@ -85,7 +97,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "plan_parts",
     }
 )
-# These may import the runtime, but only inside a function: compiling needs no backend.
+# These may import the runtime, but only in a function or for types: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
     {
         "pipeline",
@@ -127,9 +139,10 @@ def unit_of(module: str) -> str:
 
 
 def imports(tree: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
-    """Yield every imported module, and whether the import stands inside a function."""
+    """Yield every imported module, and whether the import waits: in a function, or for types."""
     for node in ast.iter_child_nodes(tree):
-        inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        inside = late or for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(node, ast.Import):
             yield from ((alias.name, late) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
