@@ -7,7 +7,7 @@ cost table's machine: of one thread for SEAL, of two for OpenFHE.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import log2
 from typing import Final
 
@@ -31,8 +31,8 @@ from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
 from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
-from hec.compiler.memory import count_keys, keys_bytes, server_memory
-from hec.compiler.message_sizes import ciphertext_bytes, stored_bytes
+from hec.compiler.memory import Memory, count_keys, server_memory, stored_key_bytes
+from hec.compiler.message_sizes import ciphertext_bytes
 from hec.compiler.noise import bootstrapping
 from hec.compiler.pairing import products
 from hec.compiler.plan import Plan
@@ -178,17 +178,8 @@ def report(plan: Plan | ClientPart, table: CostTable = REFERENCE) -> Report:
 
 
 def key_bytes(client: ClientPart) -> int:
-    """Return about how large the file of evaluation keys is.
-
-    A key of SEAL has one pair of polynomials per prime, of which one polynomial travels as a seed;
-    OpenFHE writes keys as they are in memory.
-    """
-    parameters, keys = client.parameters, client.keys
-    if parameters.digits:
-        return keys_bytes(parameters, keys)
-    count = count_keys(parameters, keys)
-    chain = (*parameters.primes, *parameters.special_primes)
-    return count * len(parameters.primes) * stored_bytes(chain, parameters.ring_degree)
+    """Return about how large the file of evaluation keys is."""
+    return stored_key_bytes(client.parameters, client.keys)
 
 
 def _parameters(chosen: EncryptionParameters) -> ParametersReport:
@@ -233,11 +224,16 @@ def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerRep
         predicted.total_seconds,
         weights,
         _seconds_by_kind(program, predicted.seconds),
-        MemoryReport(**asdict(held), least=held.least, peak=held.peak),
+        _memory(held),
         _bootstraps(program, table),
         server.reason,
         table.told("openfhe" if program.parameters.digits else "tenseal"),
     )
+
+
+def _memory(held: Memory) -> MemoryReport:
+    parts = (held.keys, held.bootstrapping, held.working, held.diagonals)
+    return MemoryReport(*parts, least=held.least, peak=held.peak)
 
 
 def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsReport:
