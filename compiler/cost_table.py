@@ -61,6 +61,8 @@ class SealSteps:
     multiply: Line  # one product of ciphertexts, without its relinearization
     rescale: Line
     encode: Line  # one plaintext
+    load: Line  # a ciphertext of a request; it comes as a seed and one polynomial
+    save: Line  # one of the reply
 
     def decompose(self, limbs: int) -> float:
         """SEAL's rotations share nothing."""
@@ -82,6 +84,8 @@ class SealSteps:
             self.multiply.scaled(factor),
             self.rescale.scaled(factor),
             self.encode.scaled(factor),
+            self.load.scaled(factor),
+            self.save.scaled(factor),
         )
 
 

@@ -15,7 +15,7 @@ from hec.compiler.memory import one_key_bytes
 from hec.runtime.step_timing import Stopwatch, line
 from hec.runtime.tenseal_backend import TensealBackend
 from hec.runtime.tenseal_client import TensealSecret
-from hec.runtime.tenseal_context import TensealContext
+from hec.runtime.tenseal_context import TensealContext, to_bytes
 from hec.runtime.tenseal_primes import primes
 
 # Bits of the primes, the special one last, all that 128-bit security allows: programs use most.
@@ -28,6 +28,7 @@ CHAINS: Final[Mapping[int, tuple[int, ...]]] = {
 _SCALE: Final = 2.0**14  # so that products fit in one prime
 _WORKING_BYTES: Final = 48 * 10**6  # of plaintexts, or keys, in turn: a matrix's fit in no cache
 _MOST_PLAINTEXTS: Final = 200
+_PLACE: Final = "calibration"
 _KEYS: Final = (3, 16)  # of rotations, at least and at most
 
 Told = Callable[[str], None]
@@ -52,6 +53,8 @@ def measure(ring_degree: int, watch: Stopwatch, tell: Told = lambda what: None) 
         line(products),
         line(found["rescale"]),
         line(found["encode"]),
+        line(found["load"]),
+        line(found["save"]),
     )
 
 
@@ -91,9 +94,13 @@ class _Ring:
         yield "add_plain", lambda: backend.add_plain(next(sums), plains[0])
         yield "multiply", lambda: backend.multiply(x, y)
         yield "encode", lambda: backend.encode(self.values, level, _SCALE)
+        request = self.secret.encrypt(self.values, level, _SCALE, _PLACE)
+        most = self.context.ciphertext_bytes(level)
+        yield "load", lambda: self.context.load_ciphertext(request, level, _SCALE, _PLACE)
+        yield "save", lambda: to_bytes(y, most)
         if level:
             yield "rescale", lambda: backend.rescale(x)
 
     def _encrypted(self, level: int) -> seal.Ciphertext:
-        data = self.secret.encrypt(self.values, level, _SCALE, "calibration")
-        return self.context.load_ciphertext(data, level, _SCALE, "calibration")
+        data = self.secret.encrypt(self.values, level, _SCALE, _PLACE)
+        return self.context.load_ciphertext(data, level, _SCALE, _PLACE)
