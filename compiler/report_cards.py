@@ -38,7 +38,7 @@ def cards(report: Report) -> tuple[Card, ...]:
         of_server = [Card(label, "", "", unknown) for label in ("Time", "Agreement")]
         memory = Card("Server's memory", "", "", unknown)
     else:
-        of_server = [_time(report, server), _agreement(server)]
+        of_server = [_time(server), _agreement(server)]
         memory = _measured("Server's memory", size(server.memory.peak), _memory_note(server.memory))
     return (
         *of_server,
@@ -87,9 +87,8 @@ def _depth(report: Report) -> Card:
     return Card("Depth", str(report.depth), "levels", note)
 
 
-def _time(report: Report, server: ServerReport) -> Card:
-    machine = server.costs.partition(" (")[0]
-    note = f"one prediction, {report.threads}, {machine}"
+def _time(server: ServerReport) -> Card:
+    note = f"one prediction, {server.costs.partition(' (')[0]}"
     return _measured("Time", duration(server.seconds), note)
 
 

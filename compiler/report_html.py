@@ -125,7 +125,6 @@ def _context(report: Report) -> Mapping[str, object]:
     context: dict[str, object] = {
         "report": report,
         "backend": _BACKENDS.get(report.backend, report.backend),
-        "threads": report.threads,
         "version": version("hec"),
         "cards": cards(report),
         "highlights": highlights(report),

@@ -47,6 +47,7 @@ class MemoryReport:
     keys: Annotated[int, "evaluation keys"]
     bootstrapping: Annotated[int, "encoded matrices of the bootstrap"]
     working: Annotated[int, "ciphertexts at work, and the process itself"]
+    loading: Annotated[int, "the process and the file of keys, while that is read; 0: not counted"]
     diagonals: Annotated[int, "encoded weights; a server short of memory keeps fewer"]
     least: Annotated[int, "the peak without encoded weights"]
     peak: Annotated[int, "the peak with all of them"]
@@ -70,7 +71,7 @@ class ServerReport:
     layers: Annotated[tuple[LayerReport, ...], "in the order of execution"]
     activations: Annotated[tuple[ActivationReport, ...], "those that are fitted"]
     seconds: Annotated[float, "of one prediction"]
-    costs: Annotated[str, "whose seconds: the name and machine of the table of costs"]
+    costs: Annotated[str, "whose seconds: threads, name and machine of the table of costs"]
     depth: Annotated[int, "rescalings on the longest way to an output, bootstraps or not"]
     seconds_by_kind: Annotated[SecondsReport, "where the seconds go"]
     plaintext_bytes: Annotated[int, "encoded weights in memory, of all layers"]
@@ -96,7 +97,7 @@ def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerRep
         layers=layers,
         activations=tuple(activation_report(item.label, item.fit) for item in server.fits),
         seconds=predicted.total_seconds,
-        costs=str(table),
+        costs=table.told("openfhe" if program.parameters.digits else "tenseal"),
         depth=depth(program),
         seconds_by_kind=_seconds_by_kind(program, predicted.seconds),
         plaintext_bytes=sum(layer.plaintext_bytes for layer in layers),
