@@ -44,7 +44,7 @@ def show_report(report: Report) -> None:
             [*facts, ("layers", "not known: this file holds only the client's part")], width
         )
         return
-    _show_facts([*facts, *_server_facts(report, server)], width)
+    _show_facts([*facts, *_server_facts(server)], width)
     _show_sentences("What stands out", highlights(report), width)
     if report.advice is not None:
         advice = [str(each) for each in report.advice]
@@ -117,12 +117,12 @@ def _parameter_facts(parameters: ParametersReport) -> Facts:
     ]
 
 
-def _server_facts(report: Report, server: ServerReport) -> Facts:
+def _server_facts(server: ServerReport) -> Facts:
     memory, found = server.memory, server.calibration
     facts = [
         (
             "forecast",
-            f"{duration(server.seconds)} for one prediction: {report.threads}, {server.costs}",
+            f"{duration(server.seconds)} for one prediction: {server.costs}",
         ),
         (
             "memory",

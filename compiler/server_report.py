@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from hec.compiler.activation_report import ActivationReport, activation_report
-from hec.compiler.ckks_ir import Bootstrap, LinearTransform, Program, RotateSum
+from hec.compiler.ckks_ir import Bootstrap, Input, LinearTransform, Output, Program, RotateSum
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
@@ -37,6 +37,7 @@ class SecondsReport:
 
     matrices: Annotated[float, "in matrices, rotations included"]
     bootstraps: Annotated[float, "in bootstraps"]
+    messages: Annotated[float, "in reading inputs and writing outputs: in no layer"]
     other: Annotated[float, "in all else: polynomials, products, sums, rescaling"]
 
 
@@ -123,7 +124,9 @@ def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsRepor
     pairs = list(zip(program.instructions, seconds, strict=True))
     matrices = sum(s for x, s in pairs if isinstance(x, LinearTransform | RotateSum))
     bootstraps = sum(s for x, s in pairs if isinstance(x, Bootstrap))
-    return SecondsReport(matrices, bootstraps, sum(seconds) - matrices - bootstraps)
+    messages = sum(s for x, s in pairs if isinstance(x, Input | Output))
+    rest = sum(seconds) - matrices - bootstraps - messages
+    return SecondsReport(matrices, bootstraps, messages, max(0.0, rest))
 
 
 def _bootstraps(program: Program, table: CostTable) -> BootstrapReport | None:
