@@ -15,6 +15,7 @@ from hec.compiler.cli_terminal import duration, interval, share, show_table, siz
 from hec.compiler.instance_report import ParametersReport, TensorReport
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.report import Report
+from hec.compiler.report_cards import peaks_early
 from hec.compiler.report_words import (
     gaps,
     highlights,
@@ -127,7 +128,7 @@ def _server_facts(server: ServerReport) -> Facts:
         (
             "memory",
             f"{size(memory.peak)} on the server: keys {size(memory.keys)}, encoded weights"
-            f" {size(memory.diagonals)}",
+            f" {size(memory.diagonals)}{'; most while keys are read' if peaks_early(memory) else ''}",
         ),
     ]
     if found is not None and found.agreement is not None:

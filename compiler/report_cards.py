@@ -55,6 +55,11 @@ def cards(report: Report) -> tuple[Card, ...]:
     )
 
 
+def peaks_early(memory: MemoryReport) -> bool:
+    """Tell whether most is needed while the file of keys is read, not during a prediction."""
+    return memory.loading > memory.working + memory.diagonals
+
+
 def memory_parts(memory: MemoryReport) -> tuple[Part, ...]:
     """Return what the peak of the server's memory consists of."""
     parts = (
@@ -104,7 +109,8 @@ def _agreement(server: ServerReport) -> Card:
 
 
 def _memory_note(memory: MemoryReport) -> str:
-    return f"keys {size(memory.keys)}, weights {size(memory.diagonals)}"
+    parts = f"keys {size(memory.keys)}, weights {size(memory.diagonals)}"
+    return f"{parts}; most while keys are read" if peaks_early(memory) else parts
 
 
 def _measured(label: str, text: str, note: str) -> Card:

@@ -18,7 +18,7 @@ from hec.compiler.predicted_errors import FAILURE
 from hec.compiler.quantities import duration, interval, share, size
 from hec.compiler.report import Report
 from hec.compiler.report_activation_charts import Sheet
-from hec.compiler.report_cards import cards, kinds, memory_parts
+from hec.compiler.report_cards import cards, kinds, memory_parts, peaks_early
 from hec.compiler.report_charts import (
     COLOURS,
     Picture,
@@ -158,6 +158,7 @@ def _server_context(report: Report, server: ServerReport) -> Mapping[str, object
         "error_caption": _error_caption(server),
         "time_caption": _time_caption(server),
         "approximated": any(x.approximation_error for x in layers),
+        "peaks_early": peaks_early(server.memory),
         "memory_parts": memory_parts(server.memory),
         "activations": _activations(server),
         "names": short_names(layers, _NAME_LENGTH),

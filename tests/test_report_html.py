@@ -157,6 +157,17 @@ def test_without_activations_all_errors_are_encryptions() -> None:
     assert "error, approximation" not in shown
 
 
+def test_a_peak_while_keys_are_read_is_told() -> None:
+    found = report(plan_of(linear_program()))
+    assert found.server is not None
+    usual = replace(found.server.memory, loading=0)
+    early = replace(usual, loading=usual.working + usual.diagonals + 1)
+    for memory, told in ((usual, False), (early, True)):
+        shown = html(replace(found, server=replace(found.server, memory=memory)))
+        assert ("most while keys are read" in shown) == told
+        assert ("The peak is while the file of keys is read" in shown) == told
+
+
 def test_advice_is_a_table_or_a_hint() -> None:
     found = report(plan_of(linear_program()))
     assert "--advice model.onnx" in html(found)
