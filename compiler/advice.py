@@ -207,8 +207,8 @@ def _is_gain(found: Alternative) -> bool:
 
 
 def _is_better(one: Alternative, other: Alternative) -> bool:
-    """Tell whether `one` gains all that `other` does and more, with no more effort."""
-    if one.kind not in ("option", other.kind) or (one.needs_tuning and not other.needs_tuning):
+    """Tell whether `one`, of the same kind, gains all that `other` does and more, for no more."""
+    if one.kind != other.kind or (one.needs_tuning and not other.needs_tuning):
         return False
     mine, theirs = _quality(one), _quality(other)
     costs = [

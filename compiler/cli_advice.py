@@ -81,13 +81,13 @@ def advise(plan: Plan, model: Path, calibration: Path | None) -> tuple[Alternati
 
     from hec.compiler.advice import advice
     from hec.compiler.cli_arrays import load_arrays
-    from hec.compiler.onnx_import import import_onnx
+    from hec.compiler.onnx_model import load_model
     from hec.compiler.target import Target
 
+    _require_same(plan, {value.name for value in load_model(model).proto.graph.output}, model)
     asked = plan.server.target or Target()
     shapes = {item.name: item.shape for item in plan.client.inputs}
     target = replace(asked, input_shapes=shapes)
-    _require_same(plan, {x.name for x in import_onnx(model, target).graph.outputs}, model)
     samples = None if calibration is None else load_arrays(calibration)
     with progress() as show:
         return advice(model, samples, target, show)

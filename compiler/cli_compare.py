@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -18,13 +19,19 @@ _SAME: Final = 0.005  # relative difference that is not worth a number
 _MINUS: Final = "\N{MINUS SIGN}"
 
 
-def show_comparison(paths: Sequence[Path], as_json: bool, advice: Path | None = None) -> None:
+def show_comparison(
+    paths: Sequence[Path],
+    as_json: bool,
+    costs: str | None = None,
+    single: Mapping[str, object] = MappingProxyType({}),
+) -> None:
     """Print the comparison of the plans in two files; raise `CompileError` for other files.
 
-    `advice` is an option that belongs to a single plan.
+    `costs` names the table of seconds; `single` has the options that belong to one plan.
     """
     from hec.compiler.compare import compare
     from hec.compiler.errors import fail
+    from hec.compiler.host_costs import chosen_table
 
     if len(paths) != 2:
         raise fail(
@@ -32,20 +39,23 @@ def show_comparison(paths: Sequence[Path], as_json: bool, advice: Path | None = 
             " ".join(map(str, paths)),
             "give one plan, or two to compare them",
         )
-    if advice is not None:
+    given = [name for name, value in single.items() if value is not None]
+    if given:
         raise fail(
-            "there is advice on one plan at a time",
-            f"--advice {advice}",
-            "leave out --advice, or give one plan",
+            "some options are about one plan, and there are two",
+            " ".join(f"{name} {single[name]}" for name in given),
+            f"leave out {' and '.join(given)}, or give one plan",
         )
-    found = compare(_whole(paths[0]), _whole(paths[1]))
+    plans = [_whole(path) for path in paths]
+    tables = [chosen_table(costs, plan.client.backend) for plan in plans]
+    found = compare((plans[0], tables[0]), (plans[1], tables[1]))
     if as_json:
         show_json(found)
         return
     show_story(
         [
-            (name, f"{path}: {model}, plan {plan_id[:12]}, backend {backend}; {way}".rstrip("; "))
-            for name, path, model, plan_id, backend, way in zip(
+            (name, "; ".join(filter(None, [f"{path}: {model}, plan {plan[:12]}", backend, way])))
+            for name, path, model, plan, backend, way in zip(
                 "AB", paths, found.models, found.plan_ids, found.backends, found.ways, strict=True
             )
         ]

@@ -22,6 +22,9 @@ Lines: TypeAlias = Iterator[tuple[str, str]]
 def explain(
     plan: Annotated[Path, typer.Argument(help="a plan, with its weights")],
     layer: Annotated[str, typer.Argument(help="its number, its ONNX node, or a part of a name")],
+    costs: Annotated[
+        str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Tell all about one layer: where it comes from, what it costs, and why.
@@ -32,8 +35,10 @@ def explain(
     """
     from hec.compiler.cli_files import load_whole_plan
     from hec.compiler.explain import explain as story_of
+    from hec.compiler.host_costs import chosen_table
 
-    found = story_of(load_whole_plan(plan), layer, str(plan))
+    loaded = load_whole_plan(plan)
+    found = story_of(loaded, layer, str(plan), chosen_table(costs, loaded.client.backend))
     if as_json:
         show_json(found)
         return
@@ -91,7 +96,10 @@ def _costs(story: LayerStory) -> Lines:
         )
         if value > 0
     ]
-    yield "seconds", f"{duration(seconds.total)}, {100 * story.share:.1f} % of a prediction"
+    yield (
+        "seconds",
+        (f"{duration(seconds.total)}, {100 * story.share:.1f} % of a prediction; {story.costs}"),
+    )
     if len(parts) > 1:
         yield "  of which", ", ".join(f"{name} {duration(value)}" for name, value in parts)
     yield "key switches", f"{story.key_switches}, of rotations and products of ciphertexts"

@@ -23,25 +23,33 @@ def _show_schema(wanted: bool) -> None:
         raise typer.Exit
 
 
+Plans = Annotated[list[Path], typer.Argument(help="a plan, or the client's part; two: compare")]
+Page = Annotated[Path | None, typer.Option("--html", help="write a page with pictures")]
+Advice = Annotated[
+    Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
+]
+Samples = Annotated[
+    Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
+]
+Costs = Annotated[
+    str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
+]
+Schema = Annotated[
+    bool,
+    typer.Option(
+        "--schema", help="print the JSON Schema of --json", callback=_show_schema, is_eager=True
+    ),
+]
+
+
 def report(
-    plans: Annotated[list[Path], typer.Argument(help="a plan, or the client's part; two: compare")],
-    html: Annotated[Path | None, typer.Option(help="write a page with pictures")] = None,
-    advice: Annotated[
-        Path | None, typer.Option(help="the network, .onnx: compile what could be changed in it")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="samples for --advice, .npz by input name or .npy")
-    ] = None,
-    costs: Annotated[
-        str | None, typer.Option(help="seconds of: reference, host, FILE [host, if measured]")
-    ] = None,
+    plans: Plans,
+    html: Page = None,
+    advice: Advice = None,
+    calibration: Samples = None,
+    costs: Costs = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema", help="print the JSON Schema of --json", callback=_show_schema, is_eager=True
-        ),
-    ] = False,
+    schema: Schema = False,
 ) -> None:
     """Show what a plan costs, and how exact it will be; or put two plans side by side.
 
@@ -56,11 +64,15 @@ def report(
       hec report model.hec --advice model.onnx --calibration samples.npz
     """
     if len(plans) > 1:
-        _refuse_page(html)
-        show_comparison(plans, as_json, advice)
+        single = {"--html": html, "--advice": advice, "--calibration": calibration}
+        show_comparison(plans, as_json, costs, single)
         return
-    found = _report(plans[0], html, costs)
-    found = with_advice(plans[0], found, advice, calibration)
+    (plan,) = plans
+    if html is not None:
+        from hec.compiler.cli_files import check_output
+
+        check_output(html, [plan, advice, calibration], "--html")
+    found = with_advice(plan, _report(plan, costs), advice, calibration)
     if html is not None:
         _write_page(found, html)
     if as_json:
@@ -75,25 +87,15 @@ def report(
         show_report(found)
 
 
-def _report(plan: Path, html: Path | None, costs: str | None) -> Report:
-    """Return the report of the plan in a file, once the page's path is known to be good."""
-    from hec.compiler.cli_files import check_output, load_plan_or_part
+def _report(plan: Path, costs: str | None) -> Report:
+    from hec.compiler.cli_files import load_plan_or_part
     from hec.compiler.host_costs import chosen_table
     from hec.compiler.plan import Plan
     from hec.compiler.report import report as report_of
 
-    if html is not None:
-        check_output(html, [plan], "--html")
     loaded = load_plan_or_part(plan)
     client = loaded.client if isinstance(loaded, Plan) else loaded
     return report_of(loaded, chosen_table(costs, client.backend))
-
-
-def _refuse_page(html: Path | None) -> None:
-    if html is not None:
-        from hec.compiler.errors import fail
-
-        raise fail("there is a page of one plan only", f"--html {html}", "give one plan")
 
 
 def _write_page(found: Report, path: Path) -> None:

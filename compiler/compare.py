@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final, Literal, TypeAlias
 
+from hec.compiler.cost_table import CostTable
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.layers import Layer, layers
 from hec.compiler.plan import Plan
@@ -59,27 +60,23 @@ class Comparison:
 
     models: tuple[str, str]
     plan_ids: tuple[str, str]
-    backends: tuple[str, str]
+    backends: tuple[str, str]  # and whose seconds
     ways: tuple[str, str]  # why each backend and way was chosen, in words
     rows: tuple[Row, ...]
     layers: tuple[LayerRow, ...]
 
 
-def compare(left: Plan, right: Plan) -> Comparison:
-    """Return two plans side by side."""
-    reports = report(left), report(right)
+def compare(left: tuple[Plan, CostTable], right: tuple[Plan, CostTable]) -> Comparison:
+    """Return two plans side by side, each in the seconds of its table."""
+    mine, theirs = report(*left), report(*right)
+    numbers = zip(_numbers(left[0], mine), _numbers(right[0], theirs), strict=True)
     return Comparison(
-        (reports[0].model, reports[1].model),
-        (left.plan_id, right.plan_id),
-        (reports[0].backend, reports[1].backend),
-        (left.server.reason, right.server.reason),
-        tuple(
-            _row(name, unit, one, other)
-            for (name, unit, one), (_, _, other) in zip(
-                _numbers(left, reports[0]), _numbers(right, reports[1]), strict=True
-            )
-        ),
-        tuple(_aligned(_sides(left, reports[0]), _sides(right, reports[1]))),
+        (mine.model, theirs.model),
+        (mine.plan_id, theirs.plan_id),
+        (_backend(mine), _backend(theirs)),
+        (left[0].server.reason, right[0].server.reason),
+        tuple(_row(name, unit, one, other) for (name, unit, one), (_, _, other) in numbers),
+        tuple(_aligned(_sides(left[0], mine), _sides(right[0], theirs))),
     )
 
 
@@ -114,6 +111,10 @@ def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None
     known = plan.server.calibrated
     yield "agreement in calibration", "share", None if known is None else known.agreement
     yield "error in calibration", "share", None if known is None else known.error
+
+
+def _backend(told: Report) -> str:
+    return f"backend {told.backend}, {told.threads}, seconds of {_server(told).costs}"
 
 
 def _server(told: Report) -> ServerReport:

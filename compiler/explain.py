@@ -21,18 +21,17 @@ from hec.compiler.ckks_ir import (
     Rescale,
     RotateSum,
 )
-from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.errors import CompileError
 from hec.compiler.explain_levels import LevelStory, level_story
 from hec.compiler.explain_matrix import MatrixStory, matrix_story
 from hec.compiler.explain_series import SeriesStory, series_story
 from hec.compiler.forecast import forecast
-from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.layer_report import layer_reports
 from hec.compiler.layers import Layer, find_layer, layers, tensor_at
 from hec.compiler.onnx_node import node_name
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
-from hec.compiler.server_report import server_report
 from hec.compiler.typing_rules import infer_types, operands
 
 
@@ -86,6 +85,7 @@ class LayerStory:
     result: TensorStory
     readers: tuple[str, ...]  # who reads the result: layers, or outputs
     levels: LevelStory
+    costs: str  # whose seconds
     seconds: SecondsStory
     share: float  # of the seconds of one prediction
     key_switches: int
@@ -97,31 +97,38 @@ class LayerStory:
     activation: ActivationReport | None  # that it stands for
 
 
-def explain(plan: Plan, wanted: str, place: str = "the plan") -> LayerStory:
+def explain(
+    plan: Plan, wanted: str, place: str = "the plan", table: CostTable = REFERENCE
+) -> LayerStory:
     """Return the story of the layer `wanted`: its number, label, node, or a part of a name.
+
+    Seconds are those of `table`, with which plans are compiled only if it is the reference.
 
     Raise `CompileError`, naming candidates, where that is no single layer.
     """
-    return _Teller(plan).story(find_layer(plan.server, wanted, place))
+    return _Teller(plan, table).story(find_layer(plan.server, wanted, place))
 
 
 class _Teller:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, table: CostTable) -> None:
         self.plan, self.server, self.program = plan, plan.server, plan.server.program
+        self.table = table
         self.instructions = self.program.instructions
         self.types = infer_types(self.program)
         self.layers = layers(self.server)
         self.owner = {i: layer for layer in self.layers for i in layer.positions}
         magnitudes = self.server.magnitudes or (1.0,) * len(self.instructions)
-        self.forecast = forecast(self.program, magnitudes, measured=self.server.deviations)
+        self.forecast = forecast(
+            self.program, magnitudes, measured=self.server.deviations, table=table
+        )
 
     def story(self, layer: Layer) -> LayerStory:
         """Return the story of one layer."""
         inside = [self.instructions[i] for i in layer.positions]
         end = layer.positions[-1]
-        told = server_report(self.server).layers[layer.number - 1]
+        told = layer_reports(self.server, self.forecast)[layer.number - 1]
         matrices = tuple(
-            matrix_story(self.program, x, self.types[x.operand].level, self.forecast.seconds[i])
+            self._matrix(x, self.forecast.seconds[i])
             for i in layer.positions
             if isinstance(x := self.instructions[i], LinearTransform)
         )
@@ -138,16 +145,21 @@ class _Teller:
             self._tensor(end),
             self._readers(layer),
             level_story(self.program, self.types, self.layers, layer),
+            str(self.table),
             seconds,
             seconds.total / (self.forecast.total_seconds or 1.0),
-            self._key_switches(layer, matrices),
+            told.key_switches,
             told.plaintext_bytes,
             told.precision_bits,
             matrices,
             tuple(step for x in inside if isinstance(x, RotateSum) for step in x.steps),
-            series_story(self.program, self.types, layer),
+            series_story(self.program, self.types, layer, self.table),
             self._activation(layer),
         )
+
+    def _matrix(self, x: LinearTransform, seconds: float) -> MatrixStory:
+        level = self.types[x.operand].level
+        return matrix_story(self.program, x, level, seconds, self.table)
 
     def _nodes(self, layer: Layer) -> tuple[NodeStory, ...]:
         known = operators(self.server.onnx.tobytes()) if self.server.onnx.size else {}
@@ -203,27 +215,6 @@ class _Teller:
             by_kind[Bootstrap],
             max(total - sum(by_kind.values()), 0.0),
         )
-
-    def _key_switches(self, layer: Layer, matrices: Sequence[MatrixStory]) -> int:
-        """Return the key switches of the layer, those inside of bootstraps not counted."""
-        count = sum(m.split.rotations + bool(m.pair_distance) for m in matrices)
-        for i in layer.positions:
-            x = self.instructions[i]
-            value = self.types[operands(x)[0]]
-            counter = CostCounter.of(self.program.parameters)
-            match x:
-                case RotateSum():
-                    count += len(x.steps) * value.blocks
-                case Multiply():
-                    count += value.blocks
-                case Polynomial():
-                    fresh = Counted(value.level, value.scale)
-                    primes = self.program.parameters.primes
-                    apply_polynomial(fresh, x, 0, counter, primes, ConstantCache())
-                    count += counter.key_switches * value.blocks
-                case _:
-                    pass
-        return count
 
     def _activation(self, layer: Layer) -> ActivationReport | None:
         """Return what was fitted here: it is known by the value that it reads, or by its label."""

@@ -13,9 +13,11 @@ from typing import Final
 
 from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform, Program
 from hec.compiler.cost import costs_of
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernels import diagonal_bytes
 from hec.compiler.key_manifest import rotations_of
 from hec.compiler.pairing import products
+from hec.compiler.quantities import duration
 from hec.compiler.rotation_costs import hops, rotation_seconds, steps_of
 from hec.compiler.schedule import Split, rotations, splits, steps
 
@@ -58,18 +60,24 @@ class MatrixStory:
     fastest: SplitStory | None  # the one that rotates fastest, where the chosen one does not
 
 
-def matrix_story(program: Program, x: LinearTransform, level: int, seconds: float) -> MatrixStory:
+def matrix_story(
+    program: Program,
+    x: LinearTransform,
+    level: int,
+    seconds: float,
+    table: CostTable = REFERENCE,
+) -> MatrixStory:
     """Return the story of `x`, a transform of `program`, whose operand is at `level`.
 
-    `seconds` are those of the forecast for it.
+    `seconds` are those of the forecast for it, made with `table`.
     """
     parameters, count = program.parameters, len(products(x.matrix, x.twin).first)
-    prices = _Prices(program, x, level)
+    prices = _Prices(program, x, level, table)
     chosen, others = prices.of(prices.chosen), prices.others()
     babies, giants = steps_of(x.matrix, prices.chosen, x.twin)
-    baby = rotation_seconds(babies, (), parameters, level + 1)
-    giant = rotation_seconds((), giants, parameters, level + 1)
-    made = _product_seconds(x, parameters, level + 1, count)
+    baby = rotation_seconds(babies, (), parameters, level + 1, table)
+    giant = rotation_seconds((), giants, parameters, level + 1, table)
+    made = _product_seconds(x, parameters, (level + 1, count), table)
     least = min(others, key=lambda other: other.seconds, default=chosen)
     return MatrixStory(
         len(x.matrix.index),
@@ -97,7 +105,8 @@ def matrix_story(program: Program, x: LinearTransform, level: int, seconds: floa
 class _Prices:
     """Prices of the splits of one matrix."""
 
-    def __init__(self, program: Program, x: LinearTransform, level: int) -> None:
+    def __init__(self, program: Program, x: LinearTransform, level: int, table: CostTable) -> None:
+        self.table = table
         self.x, self.parameters, self.limbs = x, program.parameters, level + 1
         self.index = products(x.matrix, x.twin).index
         self.chosen = Split(x.baby_step, x.baby_start)
@@ -107,7 +116,8 @@ class _Prices:
 
     def of(self, split: Split) -> SplitStory:
         slots, matrix, twin = self.parameters.slots, self.x.matrix, self.x.twin
-        seconds = rotation_seconds(*steps_of(matrix, split, twin), self.parameters, self.limbs)
+        made = steps_of(matrix, split, twin)
+        seconds = rotation_seconds(*made, self.parameters, self.limbs, self.table)
         composed = self.parameters.bootstrapping is not None  # of steps that have keys anyway
         new = 0 if composed else len(steps(self.index, split, slots) - self.known)
         count = rotations(self.index, split, slots)
@@ -128,9 +138,13 @@ def _nearest(options: Iterable[SplitStory], largest: bool) -> SplitStory | None:
 
 
 def _product_seconds(
-    x: LinearTransform, parameters: EncryptionParameters, limbs: int, count: int
+    x: LinearTransform,
+    parameters: EncryptionParameters,
+    sizes: tuple[int, int],
+    table: CostTable,
 ) -> float:
-    costs = costs_of(parameters)
+    """Return the seconds of products and sums; `sizes` are limbs, and products."""
+    (limbs, count), costs = sizes, costs_of(parameters, table)
     each = costs.multiply_plain(limbs) + costs.add(limbs)
     if not x.twin:
         return count * each
@@ -142,19 +156,19 @@ def why_split(story: MatrixStory) -> str:
     """Return in a sentence why this split was taken."""
     chosen, compared = story.split, [x for x in (story.smaller, story.larger) if x is not None]
     told = " and ".join(
-        f"{_seconds(x.seconds)} with baby step {x.baby_step}{_more_keys(x, chosen)}"
+        f"{duration(x.seconds)} with baby step {x.baby_step}{_more_keys(x, chosen)}"
         for x in compared
     )
     against = f", against {told}" if told else ""
     if story.fastest is None:
         return (
-            f"of {story.tried} splits none rotates faster: {_seconds(chosen.seconds)} for "
+            f"of {story.tried} splits none rotates faster: {duration(chosen.seconds)} for "
             f"{chosen.rotations} rotations{against}"
         )
     best = story.fastest
     return (
-        f"{_seconds(chosen.seconds)} for {chosen.rotations} rotations{against}; baby step "
-        f"{best.baby_step} would take {_seconds(best.seconds)}{_more_keys(best, chosen)}"
+        f"{duration(chosen.seconds)} for {chosen.rotations} rotations{against}; baby step "
+        f"{best.baby_step} would take {duration(best.seconds)}{_more_keys(best, chosen)}"
     )
 
 
@@ -163,10 +177,6 @@ def _more_keys(split: SplitStory, chosen: SplitStory) -> str:
     if not more:
         return ""
     return f" and {abs(more)} {'more' if more > 0 else 'fewer'} key{'s' if abs(more) > 1 else ''}"
-
-
-def _seconds(value: float) -> str:
-    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
 
 
 def listed(numbers: Sequence[int], most: int = 12) -> str:

@@ -18,9 +18,11 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.layers import Layer
 from hec.compiler.noise import bootstrapping
+from hec.compiler.quantities import duration
 from hec.compiler.typing_rules import operands, polynomial_depth
 
 _HIGHEST: Final = 31  # degree of a fitted polynomial
@@ -49,7 +51,9 @@ class SeriesStory:
     error: float | None  # of a bootstrap: of its argument, of a range of width 1
 
 
-def series_story(program: Program, types: Sequence[ValueType], layer: Layer) -> SeriesStory | None:
+def series_story(
+    program: Program, types: Sequence[ValueType], layer: Layer, table: CostTable = REFERENCE
+) -> SeriesStory | None:
     """Return the story of the layer's series, None where it has none."""
     for position in layer.positions:
         x = program.instructions[position]
@@ -58,9 +62,9 @@ def series_story(program: Program, types: Sequence[ValueType], layer: Layer) -> 
             continue
         source = types[operands(x)[0]]
         if isinstance(x, Bootstrap):
-            return _bootstrap(program, source, degree)
+            return _bootstrap(program, source, degree, table)
         result = types[position].level - isinstance(x, Multiply)  # once it is rescaled
-        prices = _Prices(program, result, source, types[position].scale)
+        prices = _Prices(program, result, source, types[position].scale, table)
         depth = polynomial_depth(degree) if isinstance(x, Polynomial) else 1
         below, above = 2 ** (depth - 1) - 1, 2 ** (depth + 1) - 1
         return SeriesStory(
@@ -87,11 +91,11 @@ def _degree(x: Instruction) -> int | None:
             return None
 
 
-def _bootstrap(program: Program, source: ValueType, degree: int) -> SeriesStory:
+def _bootstrap(program: Program, source: ValueType, degree: int, table: CostTable) -> SeriesStory:
     parameters = program.parameters
 
     def of(other: int) -> DegreeStory:
-        seconds = source.blocks * bootstrap_seconds(parameters, other)
+        seconds = source.blocks * bootstrap_seconds(parameters, other, table)
         return DegreeStory(other, polynomial_depth(other), seconds)
 
     lower = [other for other in DEGREES if other < degree]
@@ -115,13 +119,14 @@ class _Prices:
     level: int
     source: ValueType
     scale: float  # of the result
+    table: CostTable
 
     def of(self, degree: int) -> DegreeStory:
         """Return what `degree` takes; a square is one product of ciphertexts."""
         depth = polynomial_depth(degree) if degree > _SQUARE else 1
         parameters = self.program.parameters
         primes = parameters.primes + parameters.primes[-1:] * depth  # a chain may have to be longer
-        counter = CostCounter(parameters.ring_degree, primes, parameters)
+        counter = CostCounter(parameters.ring_degree, primes, parameters, self.table)
         x = Counted(self.level + depth, self.source.scale)
         if degree == _SQUARE:
             counter.rescale(counter.multiply(x, x))
@@ -145,6 +150,4 @@ def why_degree(story: SeriesStory) -> str:
 
 
 def _price(story: DegreeStory) -> str:
-    seconds = story.seconds
-    told = f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-    return f"{story.levels} level{'s' if story.levels > 1 else ''} and {told}"
+    return f"{story.levels} level{'s' if story.levels > 1 else ''} and {duration(story.seconds)}"

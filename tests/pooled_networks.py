@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-SIDE, CHANNELS, CLASSES = 8, 2, 4
+SIDE, CHANNELS, CLASSES = 4, 2, 4
 
 
 def pooled(pool: str = "MaxPool", activation: str = "Relu", seed: int = 0) -> ModelProto:

@@ -77,10 +77,10 @@ LAYERS: tuple[frozenset[str], ...] = (
             "cli_arrays",
             "cli_files",
             "cli_options",
-            "cli_trace",
-            "cli_report_tables",
             "cli_advice",
             "cli_compare",
+            "cli_trace",
+            "cli_report_tables",
         }
     ),
     frozenset(

@@ -10,7 +10,9 @@ import pytest
 
 from bootstrap_plans import parameters, refreshing_program
 from cli_runner import hec
-from hec.compiler.compare import Comparison, compare
+from hec.compiler.compare import Comparison
+from hec.compiler.compare import compare as compare_with
+from hec.compiler.cost_table import REFERENCE
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import CalibrationResult, PlanTensor
@@ -43,6 +45,10 @@ def deep() -> Plan:
 def refreshing() -> Plan:
     plan = plan_of(refreshing_program(parameters(15)), backend="openfhe")
     return labelled(plan, ("", *["relu1"] * 2, *["fc"] * 2, *["relu2"] * 2, ""))
+
+
+def compare(left: Plan, right: Plan) -> Comparison:
+    return compare_with((left, REFERENCE), (right, REFERENCE))
 
 
 def pairs(found: Comparison) -> list[tuple[int | None, int | None]]:
@@ -166,7 +172,7 @@ def test_advice_is_on_one_plan(deep: Plan, tmp_path: Path) -> None:
     path = tmp_path / "a.hec"
     deep.save(path)
     assert refusal(path, path, "--advice", "model.onnx") == (
-        "there is advice on one plan at a time\n"
+        "some options are about one plan, and there are two\n"
         "  --> --advice model.onnx\n"
         "  help: leave out --advice, or give one plan\n"
     )

@@ -256,7 +256,8 @@ def test_two_plans_have_no_page(tmp_path: Path) -> None:
     run = hec("report", plan, plan, "--html", tmp_path / "x.html")
     assert (run.exit_code, run.stdout) == (2, "")
     assert run.stderr == (
-        f"there is a page of one plan only\n  --> --html {tmp_path}/x.html\n  help: give one plan\n"
+        f"some options are about one plan, and there are two\n  --> --html {tmp_path}/x.html\n"
+        "  help: leave out --html, or give one plan\n"
     )
 
 
