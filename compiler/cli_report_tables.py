@@ -120,6 +120,7 @@ def _parameter_facts(parameters: ParametersReport) -> Facts:
 
 def _server_facts(server: ServerReport) -> Facts:
     memory, found = server.memory, server.calibration
+    most = "; most while keys are read" if peaks_early(memory) else ""
     facts = [
         (
             "forecast",
@@ -128,7 +129,7 @@ def _server_facts(server: ServerReport) -> Facts:
         (
             "memory",
             f"{size(memory.peak)} on the server: keys {size(memory.keys)}, encoded weights"
-            f" {size(memory.diagonals)}{'; most while keys are read' if peaks_early(memory) else ''}",
+            f" {size(memory.diagonals)}{most}",
         ),
     ]
     if found is not None and found.agreement is not None:
