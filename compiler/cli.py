@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hec.compiler.cli_calibrate import calibrate_host
 from hec.compiler.cli_check import check
 from hec.compiler.cli_compile import compile
 from hec.compiler.cli_demo import demo
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (compile, lint, report, explain, check, keygen, encrypt, run, decrypt, demo):
     app.command()(command)
+app.command("calibrate-host")(calibrate_host)
 
 
 def _show_version(wanted: bool) -> None:

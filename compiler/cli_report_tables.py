@@ -15,6 +15,7 @@ from hec.compiler.cli_terminal import duration, interval, share, show_table, siz
 from hec.compiler.instance_report import ParametersReport, TensorReport
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.report import Report
+from hec.compiler.report_cards import peaks_early
 from hec.compiler.report_words import (
     gaps,
     highlights,
@@ -44,7 +45,7 @@ def show_report(report: Report) -> None:
             [*facts, ("layers", "not known: this file holds only the client's part")], width
         )
         return
-    _show_facts([*facts, *_server_facts(report, server)], width)
+    _show_facts([*facts, *_server_facts(server)], width)
     _show_sentences("What stands out", highlights(report), width)
     if report.advice is not None:
         advice = [str(each) for each in report.advice]
@@ -117,17 +118,18 @@ def _parameter_facts(parameters: ParametersReport) -> Facts:
     ]
 
 
-def _server_facts(report: Report, server: ServerReport) -> Facts:
+def _server_facts(server: ServerReport) -> Facts:
     memory, found = server.memory, server.calibration
+    most = "; most while keys are read" if peaks_early(memory) else ""
     facts = [
         (
             "forecast",
-            f"{duration(server.seconds)} for one prediction: {report.threads}, {server.costs}",
+            f"{duration(server.seconds)} for one prediction: {server.costs}",
         ),
         (
             "memory",
             f"{size(memory.peak)} on the server: keys {size(memory.keys)}, encoded weights"
-            f" {size(memory.diagonals)}",
+            f" {size(memory.diagonals)}{most}",
         ),
     ]
     if found is not None and found.agreement is not None:

@@ -24,6 +24,7 @@ HELP: Final = "make it again on this machine: hec calibrate-host"
 _LARGEST_FILE: Final = 2**18  # bytes; a table takes 12,000
 _SLOWEST: Final = 60.0  # seconds of any one coefficient; none is measured above 0.01
 _MOST_RINGS: Final = 32
+_WORDS: Final = {1: "one", 2: "two"}
 _LONGEST_TEXT: Final = 200  # characters
 
 
@@ -60,6 +61,8 @@ class SealSteps:
     multiply: Line  # one product of ciphertexts, without its relinearization
     rescale: Line
     encode: Line  # one plaintext
+    load: Line  # a ciphertext of a request; it comes as a seed and one polynomial
+    save: Line  # one of the reply
 
     def decompose(self, limbs: int) -> float:
         """SEAL's rotations share nothing."""
@@ -81,6 +84,8 @@ class SealSteps:
             self.multiply.scaled(factor),
             self.rescale.scaled(factor),
             self.encode.scaled(factor),
+            self.load.scaled(factor),
+            self.save.scaled(factor),
         )
 
 
@@ -124,6 +129,7 @@ class Machine:
 
     processor: str
     cores: int
+    threads: int  # of OpenFHE; SEAL takes one
     date: str  # ISO 8601
     versions: tuple[str, ...]  # of the libraries: "tenseal 0.3.18"
 
@@ -151,8 +157,11 @@ class CostTable:
         """Return the seconds of OpenFHE's steps."""
         return _of_ring(self.openfhe, ring_degree)
 
-    def __str__(self) -> str:
-        return f"{self.name} ({self.machine})"
+    def told(self, backend: str) -> str:
+        """Return how many threads of which machine the seconds are of, in words."""
+        threads = self.machine.threads if backend == "openfhe" else 1
+        word = f"{_WORDS.get(threads, threads)} thread{'s' if threads > 1 else ''}"
+        return f"{word}, {self.name} ({self.machine})"
 
     def covers(self, backend: str) -> bool:
         """Tell whether the steps of `backend` were measured."""

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 from hec.compiler.bootstrap_keys import key_count
 from hec.compiler.ckks_ir import EncryptionParameters
-from hec.compiler.memory import count_keys, keys_bytes
-from hec.compiler.message_sizes import ciphertext_bytes, stored_bytes
+from hec.compiler.memory import count_keys, keys_bytes, stored_key_bytes
+from hec.compiler.message_sizes import ciphertext_bytes
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput
 from hec.compiler.security import max_modulus_bits
 
@@ -96,14 +96,5 @@ def keys_report(client: ClientPart) -> KeysReport:
 
 
 def key_bytes(client: ClientPart) -> int:
-    """Return about how large the file of evaluation keys is.
-
-    A key of SEAL has one pair of polynomials per prime, of which one polynomial travels as a seed;
-    OpenFHE writes keys as they are in memory.
-    """
-    parameters, keys = client.parameters, client.keys
-    if parameters.digits:
-        return keys_bytes(parameters, keys)
-    count = count_keys(parameters, keys)
-    chain = (*parameters.primes, *parameters.special_primes)
-    return count * len(parameters.primes) * stored_bytes(chain, parameters.ring_degree)
+    """Return about how large the file of evaluation keys is."""
+    return stored_key_bytes(client.parameters, client.keys)

@@ -50,8 +50,8 @@ class LayerReport:
     diagonals: Annotated[int, "of its matrix that are not zero"]
     seconds: Annotated[float, "of one prediction"]
     precision_bits: Annotated[float, "of its result, from encryption, in slots in [-1, 1]"]
-    encryption_error: Annotated[float, "standard deviation that encryption causes, in such slots"]
-    error_bound: Annotated[float | None, "largest error from encryption, with high probability"]
+    encryption_error: Annotated[float, "root mean square that encryption causes, in such slots"]
+    error_bound: Annotated[float, "that no slot's error from encryption exceeds, almost surely"]
     approximation_error: Annotated[
         float | None, "root mean square that fitted activations cause, in the same slots"
     ]
@@ -104,7 +104,7 @@ class _Maker:
             seconds=sum(self.predicted.seconds[i] for i in group),
             precision_bits=-log2(max(CONFIDENCE * deviation, _SMALLEST_ERROR)),
             encryption_error=deviation,
-            error_bound=None,
+            error_bound=self.predicted.bounds[end],
             approximation_error=self._approximation(end),
             plaintext_bytes=sum(map(counts.plaintext_bytes, instructions)),
             live_bytes=max(self.live[i] for i in group),

@@ -85,7 +85,9 @@ def _seconds(
     parameters = prices.parameters
     counter = CostCounter.of(parameters, prices.table)
     match instruction:
-        case Input() | Output() | ModSwitch():
+        case Input() | Output():
+            return _message_seconds(instruction, types, prices)
+        case ModSwitch():
             return 0.0
         case LinearTransform():
             limbs = types[instruction.operand].level + 1
@@ -114,6 +116,19 @@ def _seconds(
         case _:
             assert_never(instruction)
     return counter.seconds * value.blocks
+
+
+def _message_seconds(
+    instruction: Input | Output, types: Sequence[ValueType], prices: _Prices
+) -> float:
+    """Reading a request, or writing a reply; nothing beside the rest on OpenFHE."""
+    if prices.parameters.digits:
+        return 0.0
+    steps = prices.table.seal_steps(prices.parameters.ring_degree)
+    if isinstance(instruction, Input):
+        return instruction.layout.blocks * steps.load(instruction.level + 1)
+    value = types[instruction.operand]
+    return value.blocks * steps.save(value.level + 1)
 
 
 def _linear_seconds(

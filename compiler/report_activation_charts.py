@@ -16,27 +16,35 @@ _CURVE: Final = (0.14, 0.42, 0.83, 0.54)  # left, bottom, width, height, as shar
 _HISTOGRAM: Final = (0.14, 0.12, 0.83, 0.22)
 
 
-def activation_chart(activation: ActivationReport, key: str) -> str | None:
-    """Return the SVG of function, fit and inputs; None where there is nothing to draw."""
-    if activation.curve is None and activation.histogram is None:
-        return None
-    if max(map(abs, _numbers(activation))) > _LARGEST:
-        return None
-    from matplotlib.figure import Figure
+class Sheet:
+    """A figure that is drawn on again and again: making its axes takes most of the time."""
 
-    with page_style():
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), frameon=False)
-        low, high = _range(activation)
-        for place in (_CURVE, _HISTOGRAM):
-            axes = figure.add_axes(place)
-            _prepare(axes, low, high, activation.interval)
-            if place is _CURVE and activation.curve is not None:
-                _draw_curve(axes, activation.curve)
-            if place is _HISTOGRAM and activation.histogram is not None:
-                _draw_histogram(axes, activation.histogram)
-        axes.tick_params(axis="x", labelbottom=True)
-        title = f"{activation.function}, its fit, and its inputs"
-        return inline_svg(figure, title, _in_words(activation), key)
+    def __init__(self) -> None:
+        from matplotlib.figure import Figure
+
+        with page_style():
+            self.figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), frameon=False)
+            self.curve, self.histogram = map(self.figure.add_axes, (_CURVE, _HISTOGRAM))
+            for axes in (self.curve, self.histogram):
+                _prepare(axes)
+            self.histogram.tick_params(axis="x", labelbottom=True)
+            self.histogram.set_yticks([])
+
+    def chart(self, activation: ActivationReport, key: str) -> str | None:
+        """Return the SVG of function, fit and inputs; None where there is nothing to draw."""
+        if activation.curve is None and activation.histogram is None:
+            return None
+        if max(map(abs, _numbers(activation))) > _LARGEST:
+            return None
+        with page_style():
+            for axes in (self.curve, self.histogram):
+                _clear(axes, activation)
+            if activation.curve is not None:
+                _draw_curve(self.curve, activation.curve)
+            if activation.histogram is not None:
+                _draw_histogram(self.histogram, activation.histogram)
+            title = f"{activation.function}, its fit, and its inputs"
+            return inline_svg(self.figure, title, _in_words(activation), key)
 
 
 def _numbers(activation: ActivationReport) -> list[float]:
@@ -59,17 +67,23 @@ def _range(activation: ActivationReport) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-def _prepare(axes: Axes, low: float, high: float, interval: tuple[float, float]) -> None:
+def _prepare(axes: Axes) -> None:
     axes.patch.set_visible(False)
-    axes.set_xlim(low, high)
-    axes.axvspan(*interval, color=colour("wash"), linewidth=0)
-    for end in interval:
-        axes.axvline(end, color=colour("line"), linewidth=1)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(colour("line"))
     axes.tick_params(colors=colour("soft"), length=0, pad=4, labelsize=10, labelbottom=False)
     axes.locator_params(nbins=4)
+
+
+def _clear(axes: Axes, activation: ActivationReport) -> None:
+    """Leave nothing on the axes but the interval of the fit."""
+    for artist in (*axes.lines, *axes.patches):
+        artist.remove()
+    axes.set_xlim(*_range(activation))
+    axes.axvspan(*activation.interval, color=colour("wash"), linewidth=0)
+    for end in activation.interval:
+        axes.axvline(end, color=colour("line"), linewidth=1)
 
 
 def _draw_curve(axes: Axes, curve: CurveReport) -> None:
@@ -86,7 +100,6 @@ def _draw_histogram(axes: Axes, histogram: HistogramReport) -> None:
     edges = [histogram.low + width * i for i in range(bins + 1)]
     axes.stairs(histogram.counts, edges, fill=True, color=colour("matrix"), linewidth=0)
     axes.set_ylim(0, 1.1 * max(1, *histogram.counts))
-    axes.set_yticks([])
 
 
 def _in_words(activation: ActivationReport) -> str:

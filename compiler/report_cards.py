@@ -38,7 +38,7 @@ def cards(report: Report) -> tuple[Card, ...]:
         of_server = [Card(label, "", "", unknown) for label in ("Time", "Agreement")]
         memory = Card("Server's memory", "", "", unknown)
     else:
-        of_server = [_time(report, server), _agreement(server)]
+        of_server = [_time(server), _agreement(server)]
         memory = _measured("Server's memory", size(server.memory.peak), _memory_note(server.memory))
     return (
         *of_server,
@@ -53,6 +53,11 @@ def cards(report: Report) -> tuple[Card, ...]:
         ),
         Card("Security", str(parameters.security_bits), "bits", limit),
     )
+
+
+def peaks_early(memory: MemoryReport) -> bool:
+    """Tell whether most is needed while the file of keys is read, not during a prediction."""
+    return memory.loading > memory.working + memory.diagonals
 
 
 def memory_parts(memory: MemoryReport) -> tuple[Part, ...]:
@@ -87,9 +92,8 @@ def _depth(report: Report) -> Card:
     return Card("Depth", str(report.depth), "levels", note)
 
 
-def _time(report: Report, server: ServerReport) -> Card:
-    machine = server.costs.partition(" (")[0]
-    note = f"one prediction, {report.threads}, {machine}"
+def _time(server: ServerReport) -> Card:
+    note = f"one prediction, {server.costs.partition(' (')[0]}"
     return _measured("Time", duration(server.seconds), note)
 
 
@@ -105,7 +109,8 @@ def _agreement(server: ServerReport) -> Card:
 
 
 def _memory_note(memory: MemoryReport) -> str:
-    return f"keys {size(memory.keys)}, weights {size(memory.diagonals)}"
+    parts = f"keys {size(memory.keys)}, weights {size(memory.diagonals)}"
+    return f"{parts}; most while keys are read" if peaks_early(memory) else parts
 
 
 def _measured(label: str, text: str, note: str) -> Card:

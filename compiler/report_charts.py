@@ -81,10 +81,8 @@ def error_chart(server: ServerReport) -> Picture:
         _error_line(axes, [x.encryption_error for x in layers], "encryption")
         if known:
             _error_line(axes, [x.approximation_error or 0.0 for x in layers], "approximation")
-        for i, x in enumerate(layers, 1):
-            if x.error_bound is not None:
-                height = min(max(x.error_bound, _FLOOR), _CEILING)
-                axes.plot([i], [height], "_", color=colour("encryption"), markersize=9)
+        bounds = [min(max(x.error_bound, _FLOOR), _CEILING) for x in layers]
+        axes.plot(range(1, len(layers) + 1), bounds, ":", color=colour("encryption"), linewidth=1.4)
         _logarithmic(axes, [value for x in layers for value in _known_errors(x)])
 
     def shares(axes: Axes) -> None:
@@ -249,9 +247,7 @@ def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _errors_in_words(layer: LayerReport) -> str:
-    told = f"encryption {layer.encryption_error:.2g}"
-    if layer.error_bound is not None:
-        told += f" (at most {layer.error_bound:.2g})"
+    told = f"encryption {layer.encryption_error:.2g} (at most {layer.error_bound:.2g})"
     if layer.approximation_error is None:
         return f"{told}, approximation not known"
     return f"{told}, approximation {layer.approximation_error:.2g}"

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from hec.compiler.activation_report import ActivationReport
 from hec.compiler.errors import fail
+from hec.compiler.predicted_errors import FAILURE
 from hec.compiler.quantities import duration, interval, share, size
 from hec.compiler.report import Report
-from hec.compiler.report_activation_charts import activation_chart
-from hec.compiler.report_cards import cards, kinds, memory_parts
+from hec.compiler.report_activation_charts import Sheet
+from hec.compiler.report_cards import cards, kinds, memory_parts, peaks_early
 from hec.compiler.report_charts import (
     COLOURS,
     Picture,
@@ -125,7 +126,6 @@ def _context(report: Report) -> Mapping[str, object]:
     context: dict[str, object] = {
         "report": report,
         "backend": _BACKENDS.get(report.backend, report.backend),
-        "threads": report.threads,
         "version": version("hec"),
         "cards": cards(report),
         "highlights": highlights(report),
@@ -154,9 +154,11 @@ def _server_context(report: Report, server: ServerReport) -> Mapping[str, object
         "kinds": kinds(server),
         "least": _least(Tracks(len(layers)).width),
         "charts": _charts(report, server),
+        "failure": FAILURE,
         "error_caption": _error_caption(server),
         "time_caption": _time_caption(server),
         "approximated": any(x.approximation_error for x in layers),
+        "peaks_early": peaks_early(server.memory),
         "memory_parts": memory_parts(server.memory),
         "activations": _activations(server),
         "names": short_names(layers, _NAME_LENGTH),
@@ -192,9 +194,9 @@ def _activations(server: ServerReport) -> Sequence[_Activation]:
     """Return the fitted activations; if they are many, those that matter most first."""
     from markupsafe import Markup
 
-    found = []
+    found, sheet = [], Sheet()
     for number, fit in enumerate(server.activations):
-        svg = activation_chart(fit, f"fit{number}")
+        svg = sheet.chart(fit, f"fit{number}")
         found.append(_Activation(fit, None if svg is None else Markup(svg)))
     if len(found) <= SHOWN:
         return found
@@ -211,9 +213,13 @@ def _error_caption(server: ServerReport) -> str:
 
 def _time_caption(server: ServerReport) -> str:
     parts = server.seconds_by_kind
-    told = [f"matrices {duration(parts.matrices)}", f"other {duration(parts.other)}"]
-    if parts.bootstraps:
-        told.insert(0, f"bootstraps {duration(parts.bootstraps)}")
+    named = (
+        ("bootstraps", parts.bootstraps),
+        ("matrices", parts.matrices),
+        ("other", parts.other),
+        ("reading and writing messages", parts.messages),
+    )
+    told = [f"{name} {duration(seconds)}" for name, seconds in named if seconds]
     return f"Seconds of each layer. In all: {', '.join(told)}."
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from hec.compiler.activation_report import ActivationReport, activation_report
-from hec.compiler.ckks_ir import Bootstrap, LinearTransform, Program, RotateSum
+from hec.compiler.ckks_ir import Bootstrap, Input, LinearTransform, Output, Program, RotateSum
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
@@ -37,6 +37,7 @@ class SecondsReport:
 
     matrices: Annotated[float, "in matrices, rotations included"]
     bootstraps: Annotated[float, "in bootstraps"]
+    messages: Annotated[float, "in reading inputs and writing outputs: in no layer"]
     other: Annotated[float, "in all else: polynomials, products, sums, rescaling"]
 
 
@@ -47,6 +48,7 @@ class MemoryReport:
     keys: Annotated[int, "evaluation keys"]
     bootstrapping: Annotated[int, "encoded matrices of the bootstrap"]
     working: Annotated[int, "ciphertexts at work, and the process itself"]
+    loading: Annotated[int, "the process and the file of keys, while that is read; 0: not counted"]
     diagonals: Annotated[int, "encoded weights; a server short of memory keeps fewer"]
     least: Annotated[int, "the peak without encoded weights"]
     peak: Annotated[int, "the peak with all of them"]
@@ -70,7 +72,7 @@ class ServerReport:
     layers: Annotated[tuple[LayerReport, ...], "in the order of execution"]
     activations: Annotated[tuple[ActivationReport, ...], "those that are fitted"]
     seconds: Annotated[float, "of one prediction"]
-    costs: Annotated[str, "whose seconds: the name and machine of the table of costs"]
+    costs: Annotated[str, "whose seconds: threads, name and machine of the table of costs"]
     depth: Annotated[int, "rescalings on the longest way to an output, bootstraps or not"]
     seconds_by_kind: Annotated[SecondsReport, "where the seconds go"]
     plaintext_bytes: Annotated[int, "encoded weights in memory, of all layers"]
@@ -96,7 +98,7 @@ def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerRep
         layers=layers,
         activations=tuple(activation_report(item.label, item.fit) for item in server.fits),
         seconds=predicted.total_seconds,
-        costs=str(table),
+        costs=table.told("openfhe" if program.parameters.digits else "tenseal"),
         depth=depth(program),
         seconds_by_kind=_seconds_by_kind(program, predicted.seconds),
         plaintext_bytes=sum(layer.plaintext_bytes for layer in layers),
@@ -122,7 +124,9 @@ def _seconds_by_kind(program: Program, seconds: Sequence[float]) -> SecondsRepor
     pairs = list(zip(program.instructions, seconds, strict=True))
     matrices = sum(s for x, s in pairs if isinstance(x, LinearTransform | RotateSum))
     bootstraps = sum(s for x, s in pairs if isinstance(x, Bootstrap))
-    return SecondsReport(matrices, bootstraps, sum(seconds) - matrices - bootstraps)
+    messages = sum(s for x, s in pairs if isinstance(x, Input | Output))
+    rest = sum(seconds) - matrices - bootstraps - messages
+    return SecondsReport(matrices, bootstraps, messages, max(0.0, rest))
 
 
 def _bootstraps(program: Program, table: CostTable) -> BootstrapReport | None:

@@ -85,6 +85,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset(
         {
+            "cli_calibrate",
             "cli_compile",
             "cli_explain",
             "cli_lint",
@@ -117,6 +118,8 @@ RUNTIME_MAY_IMPORT = frozenset(
         "schedule",
         "key_manifest",
         "bootstrapping",
+        "cost_table",
+        "openfhe_costs",
         "rotation_routes",
         "fourier",
         "archive",
@@ -124,7 +127,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "plan_parts",
     }
 )
-# These may import the runtime, but only inside a function: compiling needs no backend.
+# These may import the runtime, but only in a function or for types: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
     {
         "pipeline",
@@ -166,9 +169,10 @@ def unit_of(module: str) -> str:
 
 
 def imports(tree: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
-    """Yield every imported module, and whether the import stands inside a function."""
+    """Yield every imported module, and whether the import waits: in a function, or for types."""
     for node in ast.iter_child_nodes(tree):
-        inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        inside = late or for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(node, ast.Import):
             yield from ((alias.name, late) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -17,8 +17,18 @@ from hec.compiler import pipeline
 from hec.compiler.errors import InvalidProgram, warn
 
 COMMANDS = (
-    "compile", "lint", "report", "explain", "check", "keygen", "encrypt", "run", "decrypt", "demo",
-)  # fmt: skip
+    "compile",
+    "lint",
+    "report",
+    "explain",
+    "check",
+    "keygen",
+    "encrypt",
+    "run",
+    "decrypt",
+    "demo",
+    "calibrate-host",
+)
 HEAVY = ("numpy", "scipy", "onnx", "onnxruntime", "tenseal", "networkx", "rich")
 
 

@@ -157,6 +157,17 @@ def test_without_activations_all_errors_are_encryptions() -> None:
     assert "error, approximation" not in shown
 
 
+def test_a_peak_while_keys_are_read_is_told() -> None:
+    found = report(plan_of(linear_program()))
+    assert found.server is not None
+    usual = replace(found.server.memory, loading=0)
+    early = replace(usual, loading=usual.working + usual.diagonals + 1)
+    for memory, told in ((usual, False), (early, True)):
+        shown = html(replace(found, server=replace(found.server, memory=memory)))
+        assert ("most while keys are read" in shown) == told
+        assert ("The peak is while the file of keys is read" in shown) == told
+
+
 def test_advice_is_a_table_or_a_hint() -> None:
     found = report(plan_of(linear_program()))
     assert "--advice model.onnx" in html(found)
@@ -237,6 +248,17 @@ def test_a_path_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -
         "  help: give another path after --html\n"
     )
     assert plan.read_bytes()[:2] == b"PK"
+
+
+def test_two_plans_have_no_page(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.hec"
+    plan_of(linear_program()).save(plan)
+    run = hec("report", plan, plan, "--html", tmp_path / "x.html")
+    assert (run.exit_code, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"some options are about one plan, and there are two\n  --> --html {tmp_path}/x.html\n"
+        "  help: leave out --html, or give one plan\n"
+    )
 
 
 def test_a_folder_that_takes_no_file_is_a_clear_error(tmp_path: Path) -> None:
