@@ -27,7 +27,7 @@ def explain(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Tell the story of one layer: nodes, layout, levels, cost, and why.
+    """Tell a layer's story: nodes, layout, levels, cost, and why.
 
     \b
     Example:

@@ -51,7 +51,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     schema: Schema = False,
 ) -> None:
-    """Show what a plan costs, and how exact it will be; or compare two.
+    """Show what a plan costs and how exact it is, or compare two.
 
     Levels, seconds, sizes, errors, and the quality of fitted activations; nothing is encrypted for
     it. The page of --html is one file that needs no network.
