@@ -187,7 +187,7 @@ class _Rules:
     def _switch(self, level: int, scale: float) -> tuple[float, float]:
         """Variance of a key switch at `level`, of values of that scale, and what peaks add."""
         mean, worst = _key_switch_variances(self.parameters, level)
-        return mean / scale**2, (worst - mean) / scale**2
+        return mean / scale**2, max(worst - mean, 0.0) / scale**2  # a mean is rounded
 
     @property
     def _tail(self) -> float:
