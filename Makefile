@@ -17,11 +17,14 @@ INSTALL_OPENFHE := $(OPENFHE_BIN)/python $(PIP_INSTALL) --editable '.[openfhe,de
 	&& $(OPENFHE_BIN)/python -c 'import openfhe'
 # Small rings: threads that spin while they wait would slow each other down.
 OPENFHE_TESTS := OMP_WAIT_POLICY=passive $(OPENFHE_BIN)/python -m pytest -m openfhe
+CHROMIUM := chromium chromium-browser google-chrome
+INSTALL_CHROMIUM := export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install \
+	--yes --no-install-recommends chromium fonts-dejavu-core >/dev/null
 FUZZ_SECONDS ?= 600
 SOURCES := compiler passes runtime hec tests examples bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo examples test test-slow conformance operators fuzz lint types check \
+.PHONY: help setup demo examples test test-slow test-browser conformance operators fuzz lint types check \
 	format bench wheel openfhe test-openfhe clean
 
 help:  ## print this list
@@ -55,6 +58,13 @@ test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE whe
 
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY)  ## the page of hec report in Chromium (installed on Debian, by root)
+	@for name in $(CHROMIUM); do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "installing Chromium"; $(INSTALL_CHROMIUM); else \
+	echo "these tests need Chromium; on Debian: sudo apt-get install chromium"; exit 1; fi
+	$(BIN)/python -m pytest -m browser
 
 conformance: $(READY)  ## hec in the tests that the onnx package ships: passed, refused, failed
 	@$(BIN)/python tests/conformance_page.py

@@ -18,9 +18,8 @@ import openfhe as fhe
 import typer
 
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
-from hec.compiler.cost import bootstrap_seconds
+from hec.compiler.cost import bootstrap_seconds, openfhe_costs
 from hec.compiler.fourier import fitted
-from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.runtime.openfhe_library import keep_freed_memory
 from hec.runtime.openfhe_primes import chain
 
@@ -82,7 +81,7 @@ def milliseconds(step: Callable[[], object], runs: int = 12) -> float:
 def steps() -> None:
     """Print the primitive steps at ring degree 2^15, measured and predicted, in milliseconds."""
     row: Row = ((3, 2), 15, 15, 14, 33, 22, 8)
-    context, costs = context_of(row), OpenfheCosts(parameters(row))
+    context, costs = context_of(row), openfhe_costs(parameters(row))
     keys = context.KeyGen()
     context.EvalRotateKeyGen(keys.secretKey, [1])
     values = np.random.default_rng(0).uniform(-1, 1, 2**14)

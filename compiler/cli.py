@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from hec.compiler.cli_calibrate import calibrate_host
 from hec.compiler.cli_check import check
 from hec.compiler.cli_compile import compile
 from hec.compiler.cli_demo import demo
 from hec.compiler.cli_errors import ReportingGroup
+from hec.compiler.cli_explain import explain
 from hec.compiler.cli_lint import lint
 from hec.compiler.cli_report import report
 from hec.compiler.cli_roles import decrypt, encrypt, keygen, run
@@ -23,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (compile, lint, report, check, keygen, encrypt, run, decrypt, demo):
+for command in (compile, lint, report, explain, check, keygen, encrypt, run, decrypt, demo):
     app.command()(command)
+app.command("calibrate-host")(calibrate_host)
 
 
 def _show_version(wanted: bool) -> None:

@@ -35,6 +35,15 @@ Shapes = Annotated[
 MaxPool = Annotated[
     str | None, typer.Option(help="approximate or average: what stands for MaxPool [refused]")
 ]
+ClientOnly = Annotated[
+    Path | None, typer.Option(help="write the part without weights, for the data owner, too")
+]
+Advice = Annotated[
+    bool, typer.Option("--advice", help="compile what could be changed, too, and tell what pays")
+]
+Annotation = Annotated[
+    Path | None, typer.Option(help="write the network with levels and costs for Netron, .onnx")
+]
 MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
 
 
@@ -58,9 +67,9 @@ def compile(
     ] = None,
     max_ram: MaxRam = None,
     maxpool: MaxPool = None,
-    client_only: Annotated[
-        Path | None, typer.Option(help="write the part without weights, for the data owner, too")
-    ] = None,
+    client_only: ClientOnly = None,
+    advice: Advice = False,
+    annotate: Annotation = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Compile a network to a plan for encrypted prediction.
@@ -69,38 +78,51 @@ def compile(
     Example:
       hec compile model.onnx -o model.hec --calibration samples.npz
     """
-    from hec.compiler.cli_files import check_output
+    from hec.compiler.cli_files import check_distinct, check_output
     from hec.compiler.cli_options import CompileOptions
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
         calibration is not None, max_ram, maxpool, min_agreement,
     )  # fmt: skip
-    for path in (output, client_only):
+    outputs = {"-o": output, "--client-only": client_only, "--annotate": annotate}
+    for option, path in outputs.items():
         if path is not None:
-            check_output(path, [model, calibration])
+            check_output(path, [model, calibration], option)
+    check_distinct(list(outputs.values()))
     start = time.perf_counter()
-    plan = _plan(model, calibration, options)
+    plan = _plan(model, calibration, options, advice)
     plan.save(output)
     if client_only is not None:
         plan.save_client(client_only)
+    _annotate(plan, model, annotate)
     _tell(plan, output, time.perf_counter() - start, as_json)
 
 
-def _plan(model: Path, calibration: Path | None, options: CompileOptions) -> Plan:
+def _annotate(plan: Plan, model: Path, output: Path | None) -> None:
+    from hec.compiler.annotate import annotate
+
+    if output is not None:
+        annotate(plan, model, output)
+
+
+def _plan(model: Path, calibration: Path | None, options: CompileOptions, advise: bool) -> Plan:
+    from hec.compiler import pipeline
+    from hec.compiler.cli_advice import compile_with_advice
     from hec.compiler.cli_arrays import load_arrays
     from hec.compiler.cli_options import target_of
 
     target = target_of(options)
     samples = None if calibration is None else load_arrays(calibration)
-    from hec.compiler import pipeline
-
+    if advise:
+        return compile_with_advice(model, samples, target)
     with progress() as show:
         show("import", 0, 0)
         return pipeline.compile(model, samples, target, lambda step: show(step, 0, 0))
 
 
 def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
+    from hec.compiler.cli_advice import plain, show_advice
     from hec.compiler.report import report
 
     told = report(plan)
@@ -121,6 +143,7 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
                 "reason": told.server.reason if told.server else "",
                 "keys": told.keys,
                 "key_bytes": told.key_bytes,
+                "advice": None if plan.server.advice is None else plain(plan.server.advice),
             }
         )
         return
@@ -138,3 +161,5 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
             ("next", f"hec check {output} --data samples.npz"),
         ]
     )
+    if plan.server.advice is not None:
+        show_advice(plan.server.advice)

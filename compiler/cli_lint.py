@@ -32,7 +32,7 @@ def lint(
     strict: Annotated[bool, typer.Option("--strict", help="costly choices fail, too")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Find what cannot be compiled in networks, and what costs levels.
+    """Find what in networks does not compile, or costs levels.
 
     Nothing is compiled for it. Prices are least ones, against what the help proposes. The exit code
     is 1 if a network cannot be compiled; with --strict, also if a choice is costly.

@@ -9,6 +9,7 @@ import typer
 
 from hec.compiler.cli_files import check_output
 from hec.compiler.cli_terminal import progress, size
+from hec.compiler.cli_trace import check_trace, show_trace, traced
 
 if TYPE_CHECKING:
     from hec.compiler.plan_parts import ClientPart
@@ -75,12 +76,15 @@ def run(
     max_ram: Annotated[
         str | None, typer.Option(help="memory that the server may take, such as 16G [12.5G]")
     ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="write where time went, a .json for ui.perfetto.dev")
+    ] = None,
 ) -> None:
     """Predict on an encrypted sample; needs no secret.
 
     \b
     Example:
-      hec run model.hec --keys keys/evaluation.key x.enc -o y.enc
+      hec run model.hec --keys keys/evaluation.key x.enc -o y.enc --trace trace.json
     """
     from hec.compiler.atomic_file import read_bounded
     from hec.compiler.cli_options import memory_limit
@@ -90,6 +94,8 @@ def run(
     from hec.runtime.server import Server
 
     check_output(output, [plan, message, keys])
+    if trace is not None:
+        check_trace(trace, output, [plan, message, keys])
     memory = memory_limit(max_ram) or DEFAULT_MAX_RAM
     with progress() as show:
         show("load", 0, 0)
@@ -99,8 +105,11 @@ def run(
         show("encode weights", 0, 0)
         server = Server(loaded, keys, max_ram=memory)
         show("predict", 0, 0)
-        reply = server.run(request, str(message))
+        recorded = None if trace is None else traced(loaded)
+        reply = server.run(request, str(message), recorded)
     _write(output, reply)
+    if trace is not None and recorded is not None:
+        show_trace(recorded, trace)
 
 
 def decrypt(

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from hec.compiler.cli_errors import printable
+from hec.compiler.quantities import duration, interval, share, size
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from rich.table import Table
 
 Progress = Callable[[str, int, int], None]  # phase, done, of how many (0: not known)
+__all__ = (
+    "Progress", "duration", "interval", "progress", "share", "show_facts", "show_json",
+    "show_table", "size",
+)  # fmt: skip
+STORY_WIDTH: Final = 100  # columns of running text
 PIPE_WIDTH: Final = 160  # columns of a table that is not written to a terminal
 
 
@@ -39,19 +46,30 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: the first column of text, the others numbers."""
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> None:
+    """Print a table: the first column of text, the others numbers.
+
+    Given a `width` in characters, its columns stand close together.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
+    table = Table(
+        title=title,
+        box=box.SIMPLE,
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=width is not None,
+    )
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    width = width or (None if sys.stdout.isatty() else PIPE_WIDTH)
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 
 
@@ -62,31 +80,45 @@ def show_facts(facts: Sequence[tuple[str, str]]) -> None:
         typer.echo(printable(f"{name:<{width}}  {text}"))
 
 
+def show_story(lines: Sequence[tuple[str, str]]) -> None:
+    """Print lines of a name and what is to say about it, wrapped to at most `STORY_WIDTH`."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    _show(table, lines)
+
+
+def show_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of at most `STORY_WIDTH` columns: the first of text, the others numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    _show(table, rows)
+
+
+def _show(table: Table, rows: Sequence[Sequence[str]]) -> None:
+    """Fill the table, and print it without blanks at the ends of lines."""
+    from rich.console import Console
+    from rich.text import Text
+
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    width = STORY_WIDTH
+    if sys.stdout.isatty():
+        width = min(Console(file=sys.stdout).width, STORY_WIDTH)
+    console = Console(width=width, highlight=False, color_system=None)
+    with console.capture() as shown:
+        console.print(table)
+    for line in shown.get().splitlines():
+        typer.echo(line.rstrip())
+
+
 def show_json(value: DataclassInstance | dict[str, object]) -> None:
     """Print a dataclass, or a dictionary, as JSON."""
     plain = value if isinstance(value, dict) else dataclasses.asdict(value)
     typer.echo(json.dumps(plain, indent=2, allow_nan=False))
-
-
-def size(count: float) -> str:
-    """Return bytes in a unit that suits them."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in a unit that suits them."""
-    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
-def share(value: float | None) -> str:
-    """Return a share as percent."""
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def interval(ends: tuple[float, float] | None) -> str:
-    """Return an interval with four digits, or a dash."""
-    return "-" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"

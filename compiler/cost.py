@@ -1,17 +1,12 @@
 """What each primitive step costs, and a counter that adds the steps up.
 
-These are the costs on SEAL; those on OpenFHE are in `openfhe_costs`.
-
-A key switch at level l works on l + 1 digits of l + 2 limbs, so it grows with the square of the
-level; everything else grows linearly. The coefficients were fitted to timings on the reference
-machine (2 cores, one thread used): N = 8192, 16384 and 32768, all levels.
+The seconds come from a `CostTable`: the reference machine's, unless a caller has another one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import log2
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +14,10 @@ from numpy.typing import NDArray
 
 from hec.compiler.bootstrap_keys import rotation_steps
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.compiler.rotation_routes import route
-
-_REFERENCE = 16384 * log2(16384)
 
 
 class Costs(Protocol):
@@ -49,6 +43,10 @@ class Costs(Protocol):
         """One sum of ciphertexts."""
         ...
 
+    def add_plain(self, limbs: int) -> float:
+        """One sum of a ciphertext and an encoded plaintext."""
+        ...
+
     def multiply(self, limbs: int) -> float:
         """One product of ciphertexts, without its relinearization."""
         ...
@@ -58,48 +56,16 @@ class Costs(Protocol):
         ...
 
 
-def costs_of(parameters: EncryptionParameters) -> Costs:
+def costs_of(parameters: EncryptionParameters, table: CostTable = REFERENCE) -> Costs:
     """Return the costs of the backend that `parameters` are made for."""
-    return OpenfheCosts(parameters) if parameters.digits else StepCosts(parameters.ring_degree)
+    if parameters.digits:
+        return openfhe_costs(parameters, table)
+    return table.seal_steps(parameters.ring_degree)
 
 
-@dataclass(frozen=True)
-class StepCosts:
-    """Seconds of one primitive step at a given ring degree; `limbs` is level + 1."""
-
-    ring_degree: int
-
-    @property
-    def _size(self) -> float:
-        return self.ring_degree * log2(self.ring_degree) / _REFERENCE
-
-    def decompose(self, limbs: int) -> float:
-        """SEAL's rotations share nothing."""
-        return 0.0
-
-    def hoisted_rotation(self, limbs: int) -> float:
-        """One rotation."""
-        return self.key_switch(limbs)
-
-    def key_switch(self, limbs: int) -> float:
-        """One rotation, or one relinearization."""
-        return self._size * (0.268e-3 * limbs**2 + 0.76e-3 * limbs)
-
-    def multiply_plain(self, limbs: int) -> float:
-        """One product with an encoded plaintext."""
-        return self._size * 0.1e-3 * limbs
-
-    def add(self, limbs: int) -> float:
-        """One sum of ciphertexts."""
-        return self._size * 0.03e-3 * limbs
-
-    def multiply(self, limbs: int) -> float:
-        """One product of ciphertexts, without its relinearization."""
-        return self._size * 0.2e-3 * limbs
-
-    def rescale(self, limbs: int) -> float:
-        """One rescaling."""
-        return self._size * 0.42e-3 * limbs
+def openfhe_costs(parameters: EncryptionParameters, table: CostTable = REFERENCE) -> OpenfheCosts:
+    """Return the costs on OpenFHE."""
+    return OpenfheCosts(parameters, table.openfhe_steps(parameters.ring_degree))
 
 
 @dataclass(frozen=True)
@@ -117,6 +83,7 @@ class CostCounter:
     ring_degree: int
     primes: tuple[int, ...]
     parameters: EncryptionParameters | None = None  # None: SEAL's
+    table: CostTable = REFERENCE
     seconds: float = 0.0
     key_switches: int = 0
     plaintexts: int = 0
@@ -124,13 +91,15 @@ class CostCounter:
     costs: Costs = field(init=False)
 
     def __post_init__(self) -> None:
-        known = self.parameters
-        self.costs = StepCosts(self.ring_degree) if known is None else costs_of(known)
+        if self.parameters is None:
+            self.costs = self.table.seal_steps(self.ring_degree)
+        else:
+            self.costs = costs_of(self.parameters, self.table)
 
     @classmethod
-    def of(cls, parameters: EncryptionParameters) -> CostCounter:
+    def of(cls, parameters: EncryptionParameters, table: CostTable = REFERENCE) -> CostCounter:
         """Return a counter of the backend that `parameters` are made for."""
-        return cls(parameters.ring_degree, parameters.primes, parameters)
+        return cls(parameters.ring_degree, parameters.primes, parameters, table)
 
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> float:
         """Count a plaintext; return its scale."""
@@ -154,7 +123,7 @@ class CostCounter:
 
     def add_plain(self, x: Counted, y: float) -> Counted:
         """Count a sum."""
-        self.seconds += self.costs.add(x.level + 1) / 2
+        self.seconds += self.costs.add_plain(x.level + 1)
         return x
 
     def add(self, x: Counted, y: Counted) -> Counted:
@@ -171,7 +140,7 @@ class CostCounter:
 
     def bootstrap(self, parameters: EncryptionParameters, degree: int) -> None:
         """Count a functional bootstrap of a series of `degree`."""
-        self.seconds += bootstrap_seconds(parameters, degree)
+        self.seconds += bootstrap_seconds(parameters, degree, self.table)
 
     def rescale(self, x: Counted) -> Counted:
         """Count a rescaling."""
@@ -191,11 +160,13 @@ class CostCounter:
         return x.scale
 
 
-def bootstrap_seconds(parameters: EncryptionParameters, degree: int) -> float:
+def bootstrap_seconds(
+    parameters: EncryptionParameters, degree: int, table: CostTable = REFERENCE
+) -> float:
     """Return the seconds of a functional bootstrap of one ciphertext."""
     if parameters.bootstrapping is None or not parameters.digits:
         raise InvalidProgram("the parameters are not made for bootstraps")
-    return OpenfheCosts(parameters).bootstrap(parameters.bootstrapping, degree)
+    return openfhe_costs(parameters, table).bootstrap(parameters.bootstrapping, degree)
 
 
 @lru_cache(maxsize=16)

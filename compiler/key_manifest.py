@@ -34,12 +34,13 @@ def needed_keys(program: Program) -> KeyManifest:
     if any(isinstance(x, Bootstrap) for x in program.instructions):
         return KeyManifest((), relinearization=True, bootstrapping=True)
     slots = program.parameters.slots
-    steps = {step % slots for x in program.instructions for step in _rotations(x)}
+    steps = {step % slots for x in program.instructions for step in rotations_of(x)}
     relinearization = any(_has_product(x) for x in program.instructions)
     return KeyManifest(tuple(sorted(steps - {0})), relinearization)
 
 
-def _rotations(instruction: Instruction) -> Iterable[int]:
+def rotations_of(instruction: Instruction) -> Iterable[int]:
+    """Return the rotation steps that the kernel of `instruction` asks for."""
     match instruction:
         case LinearTransform():
             return rotation_steps(instruction)

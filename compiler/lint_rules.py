@@ -40,9 +40,9 @@ from hec.passes.rewriting import consumers
 
 Rule: TypeAlias = Callable[[Subject], Iterator[Finding]]
 
-_POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
-_MAX_POOLS: Final = frozenset({"MaxPool", "GlobalMaxPool"})
-_NORMALIZATIONS: Final = frozenset(
+POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
+MAX_POOLS: Final = frozenset({"MaxPool", "GlobalMaxPool"})
+NORMALIZATIONS: Final = frozenset(
     {"GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
 )
 _CHEAP_POLYNOMIAL: Final = 4  # degree: two squares
@@ -53,7 +53,7 @@ _GRID: Final = np.linspace(-1000.0, 1000.0, 200_001)  # where two functions in a
 def failed_nodes(subject: Subject) -> Iterator[Finding]:
     """Every node that cannot be compiled; of MaxPool what its comparisons would cost."""
     for proto, problem in subject.survey.failures:
-        price = max_pool_price(subject, proto) if proto.op_type in _MAX_POOLS else None
+        price = max_pool_price(subject, proto) if proto.op_type in MAX_POOLS else None
         yield Finding(
             "cannot-compile", "error", problem.message, problem.place, problem.help, price
         )
@@ -90,9 +90,9 @@ def costly_nodes(subject: Subject) -> Iterator[Finding]:
 
 
 def _rewrite(operator: str) -> str:
-    if operator in _MAX_POOLS:
+    if operator in MAX_POOLS:
         return "AveragePool, or a Conv with stride, is one matrix, and merges with its neighbours"
-    if operator in _NORMALIZATIONS:
+    if operator in NORMALIZATIONS:
         return "BatchNormalization is folded into the layer before, and costs nothing"
     return "leave it out, or move it to the end, where the client computes it"
 
@@ -139,7 +139,7 @@ def fitted_functions(subject: Subject) -> Iterator[Finding]:
     functions = [x for _, x in nonlinear(subject.fused) if isinstance(x, Activation)]
     if subject.refreshes or not functions:
         return
-    squared = _squared(subject.fused)
+    simpler = _squared(subject.fused)
     names = ", ".join(dict.fromkeys(str(x.function) for x in functions))
     many = f"{len(functions)} activations are replaced by fitted polynomials"
     one = "1 activation is replaced by a fitted polynomial"
@@ -149,7 +149,7 @@ def fitted_functions(subject: Subject) -> Iterator[Finding]:
         f"{many if len(functions) > 1 else one}: {names}",
         subject.survey.model.name,
         "a square (x * x) is exact and takes one level, where training tolerates it",
-        Price(levels=subject.levels - fewest_levels(squared)),
+        Price(levels=subject.levels - fewest_levels(simpler)),
     )
 
 
@@ -189,7 +189,7 @@ def before_pools(subject: Subject) -> Iterator[Finding]:
             continue
         proto = subject.protos.get(pool.origin[-1])
         before, after = size(operation), size(pool)
-        if proto is None or proto.op_type not in _POOLS or after >= before:
+        if proto is None or proto.op_type not in POOLS or after >= before:
             continue
         word = subject.word(operation)
         fewer = subject.ciphertexts(before) - subject.ciphertexts(after)

@@ -24,10 +24,14 @@ from hec.compiler.ckks_ir import (
 from hec.compiler.errors import fail
 from hec.compiler.kernels import diagonal_bytes
 from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.compiler.live_ciphertexts import live_bytes
+from hec.compiler.message_sizes import stored_bytes
 from hec.compiler.typing_rules import infer_types, operands
 
 DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
-_PROCESS_BYTES: Final = 150 * 10**6  # interpreter, numpy, the library and its tables
+_SEAL_PROCESS_BYTES: Final = 62 * 10**6  # interpreter, numpy, TenSEAL; measured 2026-11-27
+_PROCESS_BYTES: Final = 150 * 10**6  # with OpenFHE, and its tables
+_TABLES: Final = 4  # numbers that SEAL keeps for each coefficient of a limb: roots of unity
 _COMPLEX_BYTES: Final = 16  # OpenFHE keeps the values of a plaintext, too
 _MEMINFO: Final = Path("/proc/meminfo")
 _GROUP_LIMITS: Final = (  # of a container: limit, and what is used of it
@@ -47,21 +51,25 @@ class Memory:
     bootstrapping: int  # encoded matrices of the bootstrap
     working: int  # ciphertexts at work, and the process itself
     diagonals: int = 0  # encoded weights, all of them; a server short of memory keeps fewer
+    loading: int = 0  # the process itself, and the file of keys while it is read
 
     @property
     def least(self) -> int:
         """The peak where no encoded weight is kept."""
-        return self.keys + self.bootstrapping + self.working
+        return self.keys + self.bootstrapping + max(self.working, self.loading)
 
     @property
     def peak(self) -> int:
         """The peak where every encoded weight is kept."""
-        return self.least + self.diagonals
+        held = self.keys + self.bootstrapping
+        return held + max(self.working + self.diagonals, self.loading)
 
 
 def server_memory(program: Program) -> Memory:
     """Return what a server of `program` holds."""
     parameters, types = program.parameters, infer_types(program)
+    if not parameters.digits:
+        return _seal_memory(program, types)
     return Memory(
         keys_bytes(parameters, needed_keys(program)),
         setup_bytes(parameters),
@@ -71,6 +79,38 @@ def server_memory(program: Program) -> Memory:
         + _live_bytes(program, types),
         sum(_encoded(x, types, parameters) for x in program.instructions),
     )
+
+
+def _seal_memory(program: Program, types: Sequence[ValueType]) -> Memory:
+    parameters, keys = program.parameters, needed_keys(program)
+    process = _SEAL_PROCESS_BYTES + _tables_bytes(parameters) + _weight_bytes(program)
+    return Memory(
+        keys_bytes(parameters, keys),
+        0,
+        process + live_bytes(program),
+        sum(_encoded(x, types, parameters) for x in program.instructions),
+        process + stored_key_bytes(parameters, keys),
+    )
+
+
+def _tables_bytes(parameters: EncryptionParameters) -> int:
+    """Return the size of SEAL's tables: each level has those of its primes, and of as many more."""
+    primes = len(parameters.primes) + len(parameters.special_primes)
+    limbs = sum(2 * count + 1 for count in range(1, primes + 1))
+    return _TABLES * limbs * _limb_bytes(parameters)
+
+
+def stored_key_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int:
+    """Return about how large the file of evaluation keys is.
+
+    A key of SEAL has one pair of polynomials per prime, of which one polynomial travels as a seed;
+    OpenFHE writes keys as they are in memory.
+    """
+    if parameters.digits:
+        return keys_bytes(parameters, keys)
+    chain = (*parameters.primes, *parameters.special_primes)
+    each = len(parameters.primes) * stored_bytes(chain, parameters.ring_degree)
+    return count_keys(parameters, keys) * each
 
 
 def kept_diagonals(program: Program, room: float) -> frozenset[int]:

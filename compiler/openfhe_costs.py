@@ -2,8 +2,8 @@
 
 HYBRID key switching cuts the limbs of a ciphertext into digits, raises each to all limbs and the
 special ones (a hoisted rotation shares that), multiplies by the key, and drops the special limbs.
-A bootstrap is counted in these steps; its constants were fitted to 1-thread CPU seconds and
-2-thread seconds on 2 idle cores of an AMD EPYC, OpenFHE 1.6.1, 2026-11-25 (bench/openfhe_steps.py).
+A bootstrap is counted in these steps; what stands here was fitted to 2-thread seconds on 2 idle
+cores of an AMD EPYC, OpenFHE 1.6.1, 2026-11-25 (bench/openfhe_steps.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import Final
 from hec.compiler.bootstrap_keys import Stage, coeffs_to_slots, partial_sums, slots_to_coeffs
 from hec.compiler.bootstrapping import EXPONENTIAL_LEVELS, series_levels
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
+from hec.compiler.cost_table import OpenfheSteps
 
-_REFERENCE: Final = 32768 * log2(32768)  # the seconds below are those of this ring degree
 _DOUBLINGS: Final = 3  # squarings of the exponential
 _EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
 _FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
-_EXTENDED_PRODUCT: Final = 0.13e-3  # seconds per limb: a diagonal times a rotation, added; fitted
 
 
 @dataclass(frozen=True)
@@ -29,26 +28,24 @@ class OpenfheCosts:
     """Seconds of one primitive step with two threads; `limbs` is level + 1."""
 
     parameters: EncryptionParameters
-
-    @property
-    def _size(self) -> float:
-        ring_degree = self.parameters.ring_degree
-        return ring_degree * log2(ring_degree) / _REFERENCE
+    steps: OpenfheSteps
 
     def _extended(self, limbs: int) -> int:
         return limbs + len(self.parameters.special_primes)
 
+    def _digits(self, limbs: int) -> int:
+        width = ceil(len(self.parameters.primes) / self.parameters.digits)
+        return ceil(limbs / width)
+
     def decompose(self, limbs: int) -> float:
         """What hoisted rotations of one ciphertext share."""
-        width = ceil(len(self.parameters.primes) / self.parameters.digits)
-        return self._size * 0.37e-3 * ceil(limbs / width) * self._extended(limbs)
+        return self.steps.raise_digit * self._digits(limbs) * self._extended(limbs)
 
     def _inner_product(self, limbs: int) -> float:
-        width = ceil(len(self.parameters.primes) / self.parameters.digits)
-        return self._size * 0.115e-3 * ceil(limbs / width) * self._extended(limbs)
+        return self.steps.inner_product * self._digits(limbs) * self._extended(limbs)
 
     def _drop_special(self, limbs: int) -> float:
-        return self._size * 0.84e-3 * self._extended(limbs)
+        return self.steps.drop_special * self._extended(limbs)
 
     def hoisted_rotation(self, limbs: int) -> float:
         """One rotation of a ciphertext that is decomposed already."""
@@ -60,27 +57,31 @@ class OpenfheCosts:
 
     def multiply_plain(self, limbs: int) -> float:
         """One product with an encoded plaintext."""
-        return self._size * 0.1e-3 * limbs
+        return self.steps.multiply_plain(limbs)
 
     def add(self, limbs: int) -> float:
         """One sum of ciphertexts."""
-        return self._size * 0.024e-3 * limbs
+        return self.steps.add(limbs)
+
+    def add_plain(self, limbs: int) -> float:
+        """One sum of a ciphertext and an encoded plaintext."""
+        return self.add(limbs) / 2
 
     def multiply(self, limbs: int) -> float:
         """One product of ciphertexts, without its relinearization."""
-        return self._size * 0.145e-3 * limbs
+        return self.steps.multiply(limbs)
 
     def rescale(self, limbs: int) -> float:
         """One rescaling."""
-        return self._size * 0.58e-3 * (limbs + 1)
+        return self.steps.rescale(limbs + 1)
 
     def encode(self, limbs: int) -> float:
         """One plaintext made, where it is not kept."""
-        return self._size * (0.31e-3 * limbs + 0.91e-3)
+        return self.steps.encode(limbs)
 
     def bootstrap(self, how: Bootstrapping, degree: int) -> float:
         """One functional bootstrap of a series of `degree`."""
-        return sum(self._bootstrap_parts(how, degree))
+        return self.steps.bootstrap * sum(self._bootstrap_parts(how, degree))
 
     def _bootstrap_parts(self, how: Bootstrapping, degree: int) -> Iterator[float]:
         top = len(self.parameters.primes)
@@ -99,7 +100,7 @@ class OpenfheCosts:
     def _stage(self, stage: Stage, limbs: int) -> float:
         """Baby steps stay in the extended modulus; every giant step leaves it and comes back."""
         giant = self.decompose(limbs) + self._inner_product(limbs) + self._drop_special(limbs)
-        products = self._size * _EXTENDED_PRODUCT * self._extended(limbs) * stage.diagonals
+        products = self.steps.extended_product * self._extended(limbs) * stage.diagonals
         babies = self.decompose(limbs) + (stage.babies - 1) * self._inner_product(limbs)
         rest = self._drop_special(limbs) + self.rescale(limbs)
         return babies + products + (stage.giants - 1) * giant + rest

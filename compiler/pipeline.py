@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import overload
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler import average_pools, ckks_ir, tensor_ir
+from hec.compiler.alternative import Alternative
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import CompileError
 from hec.compiler.goals import agreement_problems, require_classes
@@ -20,10 +22,18 @@ from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
 from hec.compiler.layout import UNUSED
 from hec.compiler.lower import label
-from hec.compiler.onnx_import import import_onnx
+from hec.compiler.onnx_import import ImportedModel, import_onnx
+from hec.compiler.packing import Packing, packing
 from hec.compiler.parameters import Choice
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
+from hec.compiler.plan_parts import (
+    ClientPart,
+    PlanFit,
+    PlanInput,
+    PlanOutput,
+    PlanTensor,
+    ServerPart,
+)
 from hec.compiler.python_models import (
     Example,
     PythonModel,
@@ -40,6 +50,7 @@ from hec.compiler.tensor_ir import (
     Input,
     Multiply,
     Polynomial,
+    Shape,
     TensorGraph,
     TensorOperation,
     inputs,
@@ -106,6 +117,32 @@ def compile(
         exported = export(model, example)
         network, samples = exported.network, exported.samples
     samples = samples if calibration is None else calibration
+    made = choose(network, samples, target, progress)
+    progress("plan")
+    return made.plan()
+
+
+@dataclass(frozen=True, eq=False)
+class Compilation:
+    """The cheapest program of a network, and all that it was made from."""
+
+    network: Model
+    imported: ImportedModel
+    calibration: Calibration
+    target: Target
+    libraries: Libraries
+    chosen: Candidate
+
+    def plan(self, advice: tuple[Alternative, ...] | None = None) -> Plan:
+        """Return the plan of the program, which keeps the advice on it, where there is some."""
+        made = plan_of(self.chosen, self.imported.name, _file(self.network), self.target)
+        return made if advice is None else Plan.of(made.client, replace(made.server, advice=advice))
+
+
+def choose(
+    network: Model, samples: Samples | None, target: Target, progress: Progress = _silent
+) -> Compilation:
+    """Return the cheapest program of an ONNX network; raise as `compile` does."""
     problems = agreement_problems(
         target.min_agreement, target.max_error, target.degree, samples is not None
     )
@@ -115,17 +152,17 @@ def compile(
     require_classes(imported.graph, target.min_agreement, imported.name)
     seen = Calibration.from_samples(imported.graph, samples, target, imported.name)
     average_pools.tell_effect(network, imported, seen, target)
-    chosen = Strategies(imported.graph, seen, target, _libraries(), progress).best()
-    progress("plan")
-    return plan_of(chosen, imported.name, _file(network))
+    known = libraries()
+    chosen = Strategies(imported.graph, seen, target, known, progress).best()
+    return Compilation(network, imported, seen, target, known, chosen)
 
 
-def plan_of(chosen: Candidate, name: str, file: bytes = b"") -> Plan:
+def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:
     """Return the plan of a candidate for the network `name`, whose ONNX file is `file`."""
-    return Plan.of(_client_part(chosen, name), _server_part(chosen, file))
+    return Plan.of(_client_part(chosen, name), _server_part(chosen, file, target))
 
 
-def _libraries() -> Libraries:
+def libraries() -> Libraries:
     """Return what the runtime knows; imported late, for backend libraries are slow to import."""
 
     def seal_primes(ring_degree: int, bits: Sequence[int]) -> Sequence[int]:
@@ -176,7 +213,7 @@ def _client_part(chosen: Candidate, model: str) -> ClientPart:
     )
 
 
-def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
+def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> ServerPart:
     graph, lowered = chosen.graph, chosen.choice.lowered
     program, sources = lowered.program, lowered.sources
     labels = []
@@ -185,10 +222,33 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
         labels.append("" if is_end else _label(graph.operations[source]))
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
     deviations = chosen.observed.deviations(program.parameters, sources)
-    onnx_file = np.frombuffer(model, np.uint8)
+    known = chosen.observed.approximation
     return ServerPart(
-        program, tuple(labels), magnitudes, deviations, plan_fits(chosen), onnx_file, chosen.reason
+        program,
+        tuple(labels),
+        magnitudes,
+        deviations,
+        plan_fits(chosen),
+        np.frombuffer(model, np.uint8),
+        chosen.reason,
+        tuple(known[source] for source in sources) if known else (),
+        chosen.calibrated,
+        tuple(_tensors(chosen)),
+        sources,
+        target,
     )
+
+
+def _tensors(chosen: Candidate) -> Iterator[PlanTensor]:
+    """Yield every tensor of the graph, with its nodes and how it is packed."""
+    known = dict[tuple[int, Shape], Packing]()  # many tensors share a layout
+    layouts = chosen.choice.graph.layouts
+    for operation, layout in zip(chosen.graph.operations, layouts, strict=True):
+        key = id(layout), operation.shape
+        if key not in known:
+            known[key] = packing(layout, operation.shape)
+        nodes = () if isinstance(operation, Input) else operation.origin
+        yield PlanTensor(nodes, operation.shape, known[key])
 
 
 def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:
@@ -203,11 +263,11 @@ def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:
     found = dict[tuple[str, Fit], PlanFit]()
     for position, operation in enumerate(graph.operations):
         if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None:
-            name = _label(operation), operation.fit
+            name = _label(operation), replace(operation.fit, twin=None)
             value = operands(lowered.program.instructions[first[position]])[0]
             layout = chosen.choice.graph.layouts[tensor_ir.operands(operation)[0]]
             used = (layout.elements != UNUSED).astype(np.uint8)
-            radius = _slot_radius(operation, operation.fit)
+            radius = _slot_radius(operation, name[1])
             found.setdefault(name, PlanFit(*name, value, used, radius))
     return tuple(found.values())
 

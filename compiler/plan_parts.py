@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hec.compiler.alternative import Alternative
 from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.client_steps import Classes, Columns, Label, PrologueStep
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.layout import Layout
+from hec.compiler.packing import Packing
 from hec.compiler.record import NOT_STORED
+from hec.compiler.target import Target
 from hec.compiler.tensor_ir import ClientStep, Fit
 
 
@@ -75,6 +78,24 @@ class PlanFit:
     radius: float = 1.0  # magnitude, in slots, up to which an element lies in the interval
 
 
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What the plan's outputs were on the calibration samples, in the clear, when it was made."""
+
+    samples: int
+    agreement: float | None  # share with the exact network's class; None: outputs of one column
+    error: float  # root mean square, as a share of the exact output's, the worst of the outputs
+
+
+@dataclass(frozen=True)
+class PlanTensor:
+    """A tensor of the network as the Program holds it: for reports."""
+
+    nodes: tuple[str, ...]  # all ONNX nodes of the layer that computes it
+    shape: tuple[int, ...]
+    packing: Packing
+
+
 @dataclass(frozen=True, eq=False)
 class ServerPart:
     """The Program with its matrices, and what reports and checks need to know about it."""
@@ -88,3 +109,9 @@ class ServerPart:
         default_factory=lambda: np.zeros(0, np.uint8)
     )
     reason: str = ""  # why this backend and this way, for people
+    approximation: tuple[float, ...] = ()  # rms of approximated - exact, every value; (): unknown
+    calibrated: CalibrationResult | None = None  # None: there were no samples
+    tensors: tuple[PlanTensor, ...] = ()  # (): not known
+    sources: tuple[int, ...] = ()  # one per instruction: the tensor that it belongs to
+    target: Target | None = None  # what was asked for; None: not known
+    advice: tuple[Alternative, ...] | None = None  # None: no alternative was compiled

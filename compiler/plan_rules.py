@@ -6,12 +6,14 @@ later stage has to expect an absurd ring degree, an index out of range, or an in
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isclose, log2, prod
 from typing import Final
 
 import numpy as np
 
 from hec.compiler import ckks_ir
+from hec.compiler.alternative import Alternative
 from hec.compiler.bootstrapping import DEGREES
 from hec.compiler.checked_json import damaged
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, Instruction, Program
@@ -21,7 +23,7 @@ from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.layout import UNUSED, Layout
 from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
 from hec.compiler.security import is_secure
-from hec.compiler.tensor_ir import ClientStep
+from hec.compiler.tensor_ir import ClientStep, Fit
 from hec.compiler.typing_rules import infer_types, operands
 
 RING_DEGREES: Final = tuple(2**i for i in range(10, 18))
@@ -30,6 +32,7 @@ MAX_PRIME: Final = 2**61  # Microsoft SEAL's limit
 MAX_TRANSFORM_LEVELS: Final = 8  # of a bootstrap's transforms; OpenFHE's use is 1 to 4
 MAX_LOG_SCALE: Final = 1000.0  # bits; float64 ends at 1024
 MAX_ELEMENTS: Final = 2**31  # of one tensor
+MAX_POINTS: Final = 1000  # of a histogram or a curve
 
 
 def check_client(part: ClientPart, place: str) -> None:
@@ -54,6 +57,7 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     _require(all(size >= 0 for size in part.magnitudes), "a magnitude is negative", place)
     _require(len(part.deviations) in (0, count), "deviations are missing", place)
     _require(all(size >= 0 for size in part.deviations), "a deviation is negative", place)
+    _check_approximation(part, place)
     for position, instruction in enumerate(program.instructions):
         _check_instruction(instruction, program, f"{place}: instruction {position}")
     _check_operands(program, place)
@@ -61,6 +65,9 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
         infer_types(program)
     except (InvalidProgram, ValueError, OverflowError) as error:
         raise damaged(f"its program is invalid ({error})", place) from None
+    _check_tensors(part, count, place)
+    for alternative in part.advice or ():
+        _check_alternative(alternative, place)
     for fit in part.fits:
         _check_fit(fit, program, f"{place}: fit of '{fit.label}'")
     _check_interface(program, client, place)
@@ -68,10 +75,48 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     _require(needed_keys(program) == client.keys, message, place)
 
 
+def _check_approximation(part: ServerPart, place: str) -> None:
+    count, known = len(part.program.instructions), part.calibrated
+    _require(len(part.approximation) in (0, count), "errors of approximation are missing", place)
+    message = "an error of approximation is negative"
+    _require(all(size >= 0 for size in part.approximation), message, place)
+    if known is not None:
+        _require(known.samples > 0, f"it was calibrated on {known.samples} samples", place)
+        _require(known.error >= 0, "the error on the calibration samples is negative", place)
+        agreement = 1.0 if known.agreement is None else known.agreement
+        _require(0 <= agreement <= 1, f"an agreement of {agreement:g} is no share", place)
+
+
+def _check_portrait(fit: Fit, place: str) -> None:
+    if (seen := fit.histogram) is not None:
+        fits = seen.low < seen.high and 1 <= len(seen.counts) <= MAX_POINTS
+        _require(fits and min(seen.counts) >= 0, "a histogram is absurd", place)
+    if (curve := fit.curve) is not None:
+        points = len(curve.x)
+        fits = 2 <= points <= MAX_POINTS and len(curve.exact) == len(curve.fitted) == points
+        ascends = all(left < right for left, right in pairwise(curve.x))
+        _require(fits and ascends, "a curve is absurd", place)
+
+
+def _check_tensors(part: ServerPart, count: int, place: str) -> None:
+    known = len(part.tensors)
+    _require(len(part.sources) in (0, count), "sources are missing", place)
+    fits = all(0 <= source < known for source in part.sources)
+    _require(fits, "a source is not one of its tensors", place)
+    sizes = [size for tensor in part.tensors for size in tensor.shape]
+    _require(all(0 <= size < MAX_ELEMENTS for size in sizes), "a shape is absurd", place)
+
+
+def _check_alternative(told: Alternative, place: str) -> None:
+    sizes = (told.seconds, told.seconds_ratio, told.memory, told.memory_ratio)
+    _require(min(sizes) > 0 and told.samples >= 0, "an alternative costs nothing", place)
+
+
 def _check_fit(item: PlanFit, program: Program, place: str) -> None:
     fit = item.fit
     for low, high in (fit.interval, fit.observed, fit.bounded or fit.interval):
         _require(low <= high, "an interval is upside down", place)
+    _check_portrait(fit, place)
     _require(item.radius > 0, "the radius of an interval is not positive", place)
     if item.value is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from typing_extensions import assert_never
 
@@ -23,28 +24,42 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
-from hec.compiler.cost import CostCounter, Counted, costs_of
+from hec.compiler.cost import CostCounter, Costs, Counted, costs_of, openfhe_costs
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
-from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import hops, rotation_seconds
 from hec.compiler.typing_rules import infer_types
 
 
 def seconds_of(
-    program: Program, types: Sequence[ValueType], sizes: KernelSizes
+    program: Program,
+    types: Sequence[ValueType],
+    sizes: KernelSizes,
+    table: CostTable = REFERENCE,
 ) -> tuple[float, ...]:
     """Return the seconds of every instruction; one thread on SEAL, two on OpenFHE."""
-    anew = _encoded_anew(program)
+    anew = _encoded_anew(program, table)
+    prices = _Prices(program.parameters, table)
     return tuple(
-        anew.get(position, 0.0) + _seconds(instruction, types, program.parameters, sizes)
+        anew.get(position, 0.0) + _seconds(instruction, types, prices, sizes)
         for position, instruction in enumerate(program.instructions)
     )
 
 
-def _encoded_anew(program: Program) -> dict[int, float]:
+@dataclass(frozen=True)
+class _Prices:
+    parameters: EncryptionParameters
+    table: CostTable
+
+    @property
+    def costs(self) -> Costs:
+        return costs_of(self.parameters, self.table)
+
+
+def _encoded_anew(program: Program, table: CostTable) -> dict[int, float]:
     """Return the seconds of encoding the diagonals that a server of the default size cannot keep.
 
     They are encoded while the other thread computes.
@@ -53,7 +68,7 @@ def _encoded_anew(program: Program) -> dict[int, float]:
     if not parameters.digits:
         return {}
     room = DEFAULT_MAX_RAM - server_memory(program).least
-    kept, costs = kept_diagonals(program, room), OpenfheCosts(parameters)
+    kept, costs = kept_diagonals(program, room), openfhe_costs(parameters, table)
     return {
         position: len(products(x.matrix, x.twin).first) * costs.encode(types[x.operand].level + 1)
         for position, x in enumerate(program.instructions)
@@ -64,16 +79,19 @@ def _encoded_anew(program: Program) -> dict[int, float]:
 def _seconds(
     instruction: Instruction,
     types: Sequence[ValueType],
-    parameters: EncryptionParameters,
+    prices: _Prices,
     sizes: KernelSizes,
 ) -> float:
-    counter = CostCounter.of(parameters)
+    parameters = prices.parameters
+    counter = CostCounter.of(parameters, prices.table)
     match instruction:
-        case Input() | Output() | ModSwitch():
+        case Input() | Output():
+            return _message_seconds(instruction, types, prices)
+        case ModSwitch():
             return 0.0
         case LinearTransform():
             limbs = types[instruction.operand].level + 1
-            return _linear_seconds(instruction, limbs, parameters, sizes(instruction))
+            return _linear_seconds(instruction, limbs, prices, sizes(instruction))
         case _:
             pass
     operand = instruction.left if isinstance(instruction, Add | Multiply) else instruction.operand
@@ -100,13 +118,26 @@ def _seconds(
     return counter.seconds * value.blocks
 
 
+def _message_seconds(
+    instruction: Input | Output, types: Sequence[ValueType], prices: _Prices
+) -> float:
+    """Reading a request, or writing a reply; nothing beside the rest on OpenFHE."""
+    if prices.parameters.digits:
+        return 0.0
+    steps = prices.table.seal_steps(prices.parameters.ring_degree)
+    if isinstance(instruction, Input):
+        return instruction.layout.blocks * steps.load(instruction.level + 1)
+    value = types[instruction.operand]
+    return value.blocks * steps.save(value.level + 1)
+
+
 def _linear_seconds(
-    instruction: LinearTransform, limbs: int, parameters: EncryptionParameters, size: KernelSize
+    instruction: LinearTransform, limbs: int, prices: _Prices, size: KernelSize
 ) -> float:
     """Rotations as `Hoists` makes them, and products with encoded diagonals."""
-    costs = costs_of(parameters)
+    costs, parameters = prices.costs, prices.parameters
     each = costs.multiply_plain(limbs) + costs.add(limbs)
-    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs)
+    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs, prices.table)
     count = len(products(instruction.matrix, instruction.twin).first)
     if not instruction.twin:
         return rotations + count * each

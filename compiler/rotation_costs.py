@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform, Program
 from hec.compiler.cost import composed_of, costs_of
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.pairing import products
 from hec.compiler.rotation_routes import routes
 from hec.compiler.schedule import Split, splits
@@ -26,10 +27,15 @@ _CACHED: Final = 65536
 
 
 def rotation_seconds(
-    babies: Sequence[Steps], giants: Sequence[int], parameters: EncryptionParameters, limbs: int
+    babies: Sequence[Steps],
+    giants: Sequence[int],
+    parameters: EncryptionParameters,
+    limbs: int,
+    table: CostTable = REFERENCE,
 ) -> float:
     """Return the seconds of rotating each input block by its `babies`, and sums by `giants`."""
-    costs, available, slots = costs_of(parameters), composed_of(parameters), parameters.slots
+    costs, slots = costs_of(parameters, table), parameters.slots
+    available = composed_of(parameters)
     seconds = 0.0
     for steps in babies:
         made, decomposed = _tree(steps, available, slots)
@@ -41,6 +47,15 @@ def hops(steps: Sequence[int], parameters: EncryptionParameters) -> int:
     """Count the rotations that those by `steps` are composed of, one by one."""
     available, slots = composed_of(parameters), parameters.slots
     return sum(_hops(step, available, slots) for step in steps)
+
+
+def matrix_hops(x: LinearTransform, parameters: EncryptionParameters) -> int:
+    """Count the rotations that those of a matrix are composed of; babies share theirs."""
+    available, slots = composed_of(parameters), parameters.slots
+    babies, giants = steps_of(x.matrix, Split(x.baby_step, x.baby_start), x.twin)
+    twins = x.matrix.in_blocks * _hops(x.twin, available, slots) if x.twin else 0
+    made = sum(_tree(steps, available, slots)[0] for steps in babies)
+    return made + hops(giants, parameters) + twins
 
 
 def steps_of(

@@ -19,7 +19,10 @@ class Target:
     precision: float | None = None  # bits of the outputs' absolute error; None: 8 below their range
     max_error: float | None = None  # error of fitted activations at the outputs, share of their rms
     degree: int | None = None  # one degree for every fitted activation, instead of an error target
-    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # fixes dynamic axes
+    input_shapes: dict[str, tuple[int, ...]] = field(  # fixes dynamic axes
+        default_factory=dict,
+        metadata={"stored": False},  # a plan's inputs have their shapes
+    )
     input_range: tuple[float, float] = (-1.0, 1.0)  # assumed when there is no calibration data
     range_margin: float = 1.1  # calibrated intervals are widened by this factor
     max_ram: float | None = None  # bytes that the server may hold; None: what this machine has free

@@ -6,6 +6,7 @@ from typing import Any
 _HOME = {
     "compile": "hec.compiler.pipeline",
     "lint": "hec.compiler.lint",
+    "report": "hec.compiler.report",
     "Target": "hec.compiler.target",
     "Plan": "hec.compiler.plan",
     "CompileError": "hec.compiler.errors",

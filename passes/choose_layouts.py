@@ -17,7 +17,7 @@ from hec.compiler.arrangement import (
     in_place,
 )
 from hec.compiler.ckks_ir import DiagonalMatrix
-from hec.compiler.cost import StepCosts
+from hec.compiler.cost_table import REFERENCE
 from hec.compiler.diagonals import Gather, diagonal_index, diagonal_matrix, periodic_terms, supports
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
@@ -275,7 +275,7 @@ class _Planner:
         return self._seconds(rotations(index, split, self.slots), len(index))
 
     def _seconds(self, key_switches: int, products: int) -> float:
-        costs = StepCosts(2 * self.slots)
+        costs = REFERENCE.seal_steps(2 * self.slots)
         switching = key_switches * costs.key_switch(_NOMINAL_LIMBS)
         return switching + products * costs.multiply_plain(_NOMINAL_LIMBS)
 

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 
 from hec.compiler.ckks_ir import Polynomial as Series
-from hec.compiler.cost import CostCounter, Counted, StepCosts
+from hec.compiler.cost import CostCounter, Counted
+from hec.compiler.cost_table import REFERENCE
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
@@ -94,7 +95,7 @@ class Prices:
             case _:
                 quartic = any(degrees.get(i) == QUARTIC for i in operands(operation))
                 switches = self._switches[position] * (QUARTIC_OPERANDS if quartic else 1)
-                return switches * StepCosts(ring).key_switch(level + 1)
+                return switches * REFERENCE.seal_steps(ring).key_switch(level + 1)
 
 
 def _levels(operation: TensorOperation, degree: int | None) -> int:

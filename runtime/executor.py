@@ -7,10 +7,10 @@ so that memory follows the width of the network and not its depth.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from typing import Generic
+from typing import Generic, Protocol
 
 from typing_extensions import assert_never
 
@@ -32,11 +32,46 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.errors import InvalidProgram
-from hec.compiler.kernels import ConstantCache, at_once
+from hec.compiler.kernels import ConstantCache, EncodedLinear, at_once
 from hec.compiler.memory import kept_diagonals
 from hec.compiler.typing_rules import infer_types, operands
 from hec.runtime.input_checks import check_names
 from hec.runtime.streaming import Streamed, streaming
+from hec.runtime.trace import Trace
+
+
+class Kernel(Protocol[Ciphertext, Plaintext]):
+    """A matrix ready to run."""
+
+    def __call__(
+        self, blocks: list[Ciphertext], backend: Backend[Ciphertext, Plaintext]
+    ) -> list[Ciphertext]:
+        """Return the blocks of matrix @ operand."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Fused(Generic[Ciphertext]):
+    """By the backend's own path."""
+
+    kernel: Callable[[list[Ciphertext]], list[Ciphertext]]
+
+    def __call__(self, blocks: list[Ciphertext], backend: object) -> list[Ciphertext]:
+        """Return the blocks of matrix @ operand."""
+        return self.kernel(blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class Expanded(Generic[Plaintext]):
+    """By primitive steps."""
+
+    encoded: EncodedLinear[Plaintext]
+
+    def __call__(
+        self, blocks: list[Ciphertext], backend: Backend[Ciphertext, Plaintext]
+    ) -> list[Ciphertext]:
+        """Return the blocks of matrix @ operand."""
+        return kernels.apply_linear(blocks, self.encoded, backend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +80,7 @@ class Prepared(Generic[Ciphertext, Plaintext]):
 
     program: Program
     backend: Backend[Ciphertext, Plaintext]
-    linear: Mapping[int, Callable[[list[Ciphertext]], list[Ciphertext]]]
+    linear: Mapping[int, Kernel[Ciphertext, Plaintext]]
     vectors: Mapping[int, list[Plaintext]]  # of AddPlain, one per block
     constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
     released: tuple[tuple[int, ...], ...]  # the values whose last use is here
@@ -61,7 +96,7 @@ def prepare(
     every run. The constants of a polynomial follow at its first run.
     """
     types, kept = infer_types(program), kept_diagonals(program, room)
-    linear: dict[int, Callable[[list[Ciphertext]], list[Ciphertext]]] = {}
+    linear: dict[int, Kernel[Ciphertext, Plaintext]] = {}
     streamed: dict[int, list[Streamed[Plaintext]]] = {}
     vectors: dict[int, list[Plaintext]] = {}
     constants: dict[int, list[ConstantCache[Plaintext]]] = {}
@@ -70,13 +105,13 @@ def prepare(
             case LinearTransform():
                 level = types[instruction.operand].level
                 if isinstance(backend, kernels.FusesLinear):
-                    linear[position] = backend.linear_kernel(instruction, level)
+                    linear[position] = Fused(backend.linear_kernel(instruction, level))
                     continue
                 make: kernels.Maker[Plaintext] = at_once if position in kept else Streamed
                 encoded = kernels.encode_linear(instruction, backend, level, make)
                 if position not in kept:
                     streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
-                linear[position] = partial(kernels.apply_linear, encoded=encoded, backend=backend)
+                linear[position] = Expanded(encoded)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
             case Polynomial():
@@ -92,24 +127,30 @@ def run(
     prepared: Prepared[Ciphertext, Plaintext],
     inputs: Mapping[str, list[Ciphertext]],
     see: Callable[[int, list[Ciphertext]], None] = lambda position, value: None,
+    trace: Trace | None = None,
 ) -> dict[str, list[Ciphertext]]:
     """Return the ciphertexts of every output, given those of every input; both by name.
 
-    `see` is shown every value once it is computed. Raise `CompileError` if the inputs are not
-    those of the program.
+    `see` is shown every value once it is computed; `trace` records what that took. Raise
+    `CompileError` if the inputs are not those of the program.
     """
     _check_inputs(prepared.program, inputs)
+    if trace is not None:
+        prepared = replace(prepared, backend=trace.around(prepared.backend))
     values: dict[int, list[Ciphertext]] = {}
     outputs: dict[str, list[Ciphertext]] = {}
     beside = getattr(prepared.backend, "encodes_beside", False)
-    with streaming(prepared.streamed, beside) as stream:
+    with streaming(prepared.streamed, beside, trace) as stream:
         for position, instruction in enumerate(prepared.program.instructions):
             if isinstance(instruction, Input):
                 values[position] = list(inputs[instruction.name])
             elif isinstance(instruction, Output):
                 outputs[instruction.name] = values[instruction.operand]
-            else:
+            elif trace is None:
                 values[position] = _step(prepared, position, values)
+            else:
+                step = partial(_step, prepared, position, values)
+                values[position] = trace.step(position, step)
             see(position, values.get(position, []))
             stream.used(position)
             for last in prepared.released[position]:
@@ -143,7 +184,7 @@ def _step(
     backend, instruction = prepared.backend, prepared.program.instructions[position]
     match instruction:
         case LinearTransform():
-            return prepared.linear[position](values[instruction.operand])
+            return prepared.linear[position](values[instruction.operand], backend)
         case RotateSum():
             x, steps = values[instruction.operand], instruction.steps
             return [kernels.apply_rotate_sum(block, steps, backend) for block in x]

@@ -11,6 +11,7 @@ from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput
 from hec.runtime import container, executor, sides
 from hec.runtime.input_checks import check_names
+from hec.runtime.trace import COMPUTE, READ, WRITE, Trace
 
 
 class Server:
@@ -38,22 +39,33 @@ class Server:
         room = max_ram - memory.least
         self._prepared = executor.prepare(plan.server.program, self._evaluator.backend, room)
 
-    def run(self, data: bytes, place: str = "") -> bytes:
-        """Return the encrypted output of an encrypted input.
+    def run(self, data: bytes, place: str = "", trace: Trace | None = None) -> bytes:
+        """Return the encrypted output of an encrypted input; `trace` records where time goes.
 
         Raise `CompileError`, naming `place`, unless `data` was encrypted for this plan.
         """
-        part = self.plan.client
         place = place or "encrypted input"
+        if trace is None:
+            return self._write(executor.run(self._prepared, self._read(data, place)))
+        trace.begin(self.plan.server.program, self.plan.server.labels)
+        with trace.phase(READ):
+            inputs = trace.call("load", lambda: self._read(data, place))
+        with trace.phase(COMPUTE):
+            results = executor.run(self._prepared, inputs, trace=trace)
+        with trace.phase(WRITE):
+            return trace.call("save", lambda: self._write(results))
+
+    def _read(self, data: bytes, place: str) -> dict[str, list[Any]]:
+        part = self.plan.client
         blobs = container.unpack(data, "encrypted input", part, place)
         counts = {item.name: item.layout.blocks for item in part.inputs}
         check_names({name: len(b) for name, b in blobs.items()}, counts, place)
-        inputs = {item.name: self._load(item, blobs[item.name], place) for item in part.inputs}
-        results = executor.run(self._prepared, inputs)
+        return {item.name: self._load(item, blobs[item.name], place) for item in part.inputs}
+
+    def _write(self, results: dict[str, list[Any]]) -> bytes:
+        part, save = self.plan.client, self._evaluator.save
         answers = {
-            item.name: tuple(
-                self._evaluator.save(block, item.level, item.scale) for block in results[item.name]
-            )
+            item.name: tuple(save(block, item.level, item.scale) for block in results[item.name])
             for item in part.outputs
         }
         return container.pack("encrypted output", part, answers)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Generic
 
 from hec.compiler.backend import Plaintext
+from hec.runtime.trace import WAIT, Trace
 
 
 class Streamed(Generic[Plaintext]):
@@ -19,15 +21,21 @@ class Streamed(Generic[Plaintext]):
     def __init__(self, encode: Callable[[], Plaintext]) -> None:
         self._encode = encode
         self._started: Future[Plaintext] | None = None
+        self.trace: Trace | None = None  # of the run that goes on
 
     def start(self, beside: Executor) -> None:
         """Encode on another thread."""
-        self._started = beside.submit(self._encode)
+        self._started = beside.submit(self._recorded, "encode", self._encode)
 
     def __call__(self) -> Plaintext:
         """Return the plaintext, and forget it."""
         started, self._started = self._started, None
-        return self._encode() if started is None else started.result()
+        if started is None:
+            return self._recorded("encode", self._encode)
+        return self._recorded(WAIT, started.result)
+
+    def _recorded(self, name: str, action: Callable[[], Plaintext]) -> Plaintext:
+        return action() if self.trace is None else self.trace.call(name, action)
 
 
 class Stream(Generic[Plaintext]):
@@ -53,9 +61,13 @@ class Stream(Generic[Plaintext]):
 
 @contextmanager
 def streaming(
-    plaintexts: Mapping[int, Sequence[Streamed[Plaintext]]], is_beside: bool
+    plaintexts: Mapping[int, Sequence[Streamed[Plaintext]]],
+    is_beside: bool,
+    trace: Trace | None = None,
 ) -> Iterator[Stream[Plaintext]]:
     """Yield the stream of one run; with `is_beside`, a thread encodes while the run computes."""
+    for plaintext in chain.from_iterable(plaintexts.values()):
+        plaintext.trace = trace
     if not plaintexts or not is_beside:
         yield Stream(plaintexts, None)
         return

@@ -40,6 +40,25 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "report",
+            "instance_report",
+            "layer_report",
+            "server_report",
+            "report_schema",
+            "report_words",
+            "report_cards",
+            "report_charts",
+            "report_activation_charts",
+            "report_network",
+            "report_html",
+            "layers",
+            "advice",
+            "alternatives",
+            "annotate",
+            "compare",
+            "explain",
+            "explain_levels",
+            "explain_matrix",
+            "explain_series",
             "check",
             "encrypted_check",
             "clear_model",
@@ -51,8 +70,31 @@ LAYERS: tuple[frozenset[str], ...] = (
             "lint",
         }
     ),
-    frozenset({"cli_errors", "cli_terminal", "cli_arrays", "cli_files", "cli_options"}),
-    frozenset({"cli_compile", "cli_lint", "cli_report", "cli_check", "cli_roles", "cli_demo"}),
+    frozenset(
+        {
+            "cli_errors",
+            "cli_terminal",
+            "cli_arrays",
+            "cli_files",
+            "cli_options",
+            "cli_advice",
+            "cli_compare",
+            "cli_trace",
+            "cli_report_tables",
+        }
+    ),
+    frozenset(
+        {
+            "cli_calibrate",
+            "cli_compile",
+            "cli_explain",
+            "cli_lint",
+            "cli_report",
+            "cli_check",
+            "cli_roles",
+            "cli_demo",
+        }
+    ),
     frozenset({"cli"}),
 )
 MIDDLE = 2
@@ -76,6 +118,8 @@ RUNTIME_MAY_IMPORT = frozenset(
         "schedule",
         "key_manifest",
         "bootstrapping",
+        "cost_table",
+        "openfhe_costs",
         "rotation_routes",
         "fourier",
         "archive",
@@ -83,9 +127,18 @@ RUNTIME_MAY_IMPORT = frozenset(
         "plan_parts",
     }
 )
-# These may import the runtime, but only inside a function: compiling needs no backend.
+# These may import the runtime, but only in a function or for types: compiling needs no backend.
 MAY_IMPORT_RUNTIME_LATE = frozenset(
-    {"pipeline", "check", "encrypted_check", "onnx_backend", "cli_roles", "cli_demo"}
+    {
+        "pipeline",
+        "check",
+        "encrypted_check",
+        "onnx_backend",
+        "cli_roles",
+        "cli_demo",
+        "cli_trace",
+        "cli_calibrate",
+    }
 )
 EMPTY = ("compiler/__init__.py", "runtime/__init__.py")
 BACKEND_LIBRARIES = frozenset({"tenseal", "openfhe"})
@@ -116,9 +169,10 @@ def unit_of(module: str) -> str:
 
 
 def imports(tree: ast.AST, late: bool = False) -> Iterator[tuple[str, bool]]:
-    """Yield every imported module, and whether the import stands inside a function."""
+    """Yield every imported module, and whether the import waits: in a function, or for types."""
     for node in ast.iter_child_nodes(tree):
-        inside = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        inside = late or for_types or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if isinstance(node, ast.Import):
             yield from ((alias.name, late) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -16,7 +16,19 @@ from cli_runner import MLP, hec
 from hec.compiler import pipeline
 from hec.compiler.errors import InvalidProgram, warn
 
-COMMANDS = ("compile", "lint", "report", "check", "keygen", "encrypt", "run", "decrypt", "demo")
+COMMANDS = (
+    "compile",
+    "lint",
+    "report",
+    "explain",
+    "check",
+    "keygen",
+    "encrypt",
+    "run",
+    "decrypt",
+    "demo",
+    "calibrate-host",
+)
 HEAVY = ("numpy", "scipy", "onnx", "onnxruntime", "tenseal", "networkx", "rich")
 
 

@@ -11,13 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from hec.compiler import (
-    activation_report,
     agreement,
     check,
     encrypted_check,
     findings,
     lint,
-    report,
 )
 from hec.compiler.cli import app
 
@@ -113,10 +111,7 @@ def test_the_options_of_compile_are_all_in_the_guide() -> None:
 
 
 JSON_RECORDS = (
-    report.Report, report.ParametersReport, report.TensorReport, report.ServerReport,
-    report.LayerReport, activation_report.ActivationReport, check.Check, check.OutputCheck,
-    report.BootstrapReport, report.SecondsReport, report.MemoryReport, check.BootstrapCheck,
-    check.ActivationCheck,
+    check.Check, check.OutputCheck, check.BootstrapCheck, check.ActivationCheck,
     encrypted_check.EncryptedCheck, agreement.Error, lint.Lint, findings.Finding, findings.Price,
 )  # fmt: skip
 

@@ -144,7 +144,8 @@ def test_a_backend_may_fuse_matrices() -> None:
     program = linear_program()
     prepared = executor.prepare(program, Simulator(program.parameters))
     (kernel,) = prepared.linear.values()
-    assert kernel.__qualname__.startswith("Simulator.linear_kernel")  # type: ignore[attr-defined]
+    assert isinstance(kernel, executor.Fused)
+    assert kernel.kernel.__qualname__.startswith("Simulator.linear_kernel")
 
 
 class Beside(Recorder):

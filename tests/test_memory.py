@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from bootstrap_plans import parameters, refreshing_program
-from hec.compiler import memory
-from hec.compiler.ckks_ir import Bootstrapping, LinearTransform
+from hec.compiler import ckks_ir, memory
+from hec.compiler.ckks_ir import Bootstrapping, Instruction, LinearTransform, Program
 from hec.compiler.errors import CompileError
 from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.compiler.live_ciphertexts import live_bytes
 from hec.compiler.memory import (
     Memory,
     client_memory,
@@ -21,8 +22,9 @@ from hec.compiler.memory import (
     require_memory,
     server_memory,
     setup_bytes,
+    stored_key_bytes,
 )
-from sample_plans import DEEP, deep_program
+from sample_plans import DEEP, SCALE, TINY, deep_program, diagonals, first_slots
 
 WITH_BOOTSTRAPS = KeyManifest((), relinearization=True, bootstrapping=True)
 # OpenFHE 1.6.1, 8 digits, 33-bit primes, 2026-11-24: log2 of ring degree and slots, levels, depth,
@@ -78,10 +80,13 @@ def test_a_server_without_bootstraps_holds_keys_weights_and_ciphertexts() -> Non
     assert held.keys == keys_bytes(DEEP, needed_keys(program))
     assert held.bootstrapping == 0
     assert held.diagonals == 8 * 5 * limb  # two blocks of four diagonals at level 4
-    most = 2 * limb * 2 * (5 + 5 + 4)  # right, the matrix's result, and that rescaled
     (matrix,) = (x.matrix for x in program.instructions if isinstance(x, LinearTransform))
     plain = matrix.index.nbytes + matrix.values.data.nbytes + matrix.values.indices.nbytes
-    assert held.working == 150 * 10**6 + plain + most
+    tables = 4 * limb * (3 + 5 + 7 + 9 + 11 + 13)  # of one to six primes
+    process = 62 * 10**6 + plain + tables
+    assert held.working == process + live_bytes(program)
+    assert held.loading == process + stored_key_bytes(DEEP, needed_keys(program))
+    assert held.peak == held.keys + max(held.working + held.diagonals, held.loading)
     assert held.peak == held.least + held.diagonals
 
 
@@ -147,3 +152,40 @@ def test_enough_memory_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     for free in (None, 9 * 10**9):
         monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
         require_memory(held, 9e9, "plan of net")
+
+
+def square_after(*instructions: Instruction) -> Program:
+    entry = ckks_ir.Input("x", first_slots(TINY.slots, 4), 4, SCALE, 1.0)
+    return Program(TINY, (entry, *instructions))
+
+
+def test_every_level_keeps_its_own_peak() -> None:
+    """x and its square of 5 limbs, three polynomials; then the rescaled square of 4."""
+    limb = 32 * 8
+    program = square_after(ckks_ir.Multiply(0, 0), ckks_ir.Rescale(1))
+    assert live_bytes(program) == limb * (5 * (2 + 3) + 4 * 2 + (4 * 5 + 2))
+
+
+def test_what_is_read_no_more_is_not_counted_twice() -> None:
+    limb = 32 * 8
+    once = square_after(ckks_ir.Add(0, 0), ckks_ir.Add(1, 1))
+    chain = square_after(ckks_ir.Add(0, 0), ckks_ir.Add(1, 1), ckks_ir.Add(2, 2))
+    both = square_after(ckks_ir.Add(0, 0), ckks_ir.Add(1, 1), ckks_ir.Add(0, 2))
+    assert live_bytes(once) == live_bytes(chain) == limb * 5 * 2 * 2
+    assert live_bytes(both) == limb * 5 * 2 * 3  # the input stays until the last sum
+
+
+def test_rotations_of_a_matrix_are_alive_together() -> None:
+    """Three baby steps beside the input, a product, a sum, and one or two new ones."""
+    matrix = diagonals(1, TINY.slots, (1, 1), (0, 1, 2, 3))
+    few = square_after(ckks_ir.LinearTransform(0, matrix, 4, 0, SCALE))
+    limb = 32 * 8
+    least = limb * (5 * 2 * (1 + 3 + 3) + (4 * 5 + 2))
+    assert least <= live_bytes(few) <= least + limb * 5 * 2  # `reduce` may keep the last operand
+
+
+def test_reading_keys_can_be_the_peak() -> None:
+    held = Memory(100, 0, working=80, diagonals=5, loading=90)
+    assert (held.least, held.peak) == (190, 190)
+    held = Memory(100, 0, working=80, diagonals=15, loading=90)
+    assert (held.least, held.peak) == (190, 195)

@@ -26,7 +26,7 @@ IMAGES = 2
 
 def test_a_residual_network_is_predicted_on_ciphertexts_within_the_promise(tmp_path: Path) -> None:
     graph, calibration = residual_network(), Calibration(normal(64), margin=1.1)
-    target, libraries = Target(), pipeline._libraries()
+    target, libraries = Target(), pipeline.libraries()
     way = Strategies(graph, calibration, target, libraries, lambda step: None).refreshing()
     pipeline.plan_of(way, "residual").save(tmp_path / "net.hec")
     plan = Plan.load(tmp_path / "net.hec")

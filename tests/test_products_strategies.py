@@ -26,7 +26,7 @@ from hec.passes import SERIES_PASSES, run_tensor_passes
 from hec.runtime.simulate import run_simulated
 from sample_graphs import Builder
 
-LIBRARIES = pipeline._libraries()
+LIBRARIES = pipeline.libraries()
 COUNT = 16
 REFUSED = fail("no", "place", "help")
 

@@ -11,10 +11,11 @@ import pytest
 from bootstrap_plans import parameters, refreshing_program
 from cli_runner import hec
 from hec.compiler.cost import bootstrap_seconds
+from hec.compiler.instance_report import SECURITY_SOURCE, key_bytes
 from hec.compiler.memory import count_keys
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
-from hec.compiler.report import SECURITY_SOURCE, key_bytes, report
+from hec.compiler.report import report
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.tensor_ir import Fit
 from sample_plans import DEEP, SMALL, deep_program, linear_program, plan_of
@@ -61,7 +62,8 @@ def test_a_layer_is_the_instructions_of_its_nodes(deep: Plan) -> None:
 def test_seconds_and_memory_add_up(deep: Plan) -> None:
     server = report(deep).server
     assert server is not None
-    assert server.seconds == pytest.approx(sum(layer.seconds for layer in server.layers))
+    messages = server.seconds_by_kind.messages
+    assert server.seconds == pytest.approx(messages + sum(x.seconds for x in server.layers))
     assert server.plaintext_bytes == sum(layer.plaintext_bytes for layer in server.layers)
     assert all(layer.seconds > 0 for layer in server.layers)
 
@@ -121,7 +123,7 @@ def test_the_command_shows_every_layer_and_fit(deep: Plan, tmp_path: Path) -> No
     assert (run.exit_code, run.stderr) == (0, "")
     assert f"ring degree {DEEP.ring_degree}, 4096 slots" in lines
     assert "depth 3 levels" in lines
-    assert any(line.startswith("conv matrix 4 > 3 28.0") for line in lines)
+    assert any(line.startswith("conv 1 matrix 4 > 3 ") for line in lines)
     assert "relu1 relu 7 0.01 0.5 0.40 %" in lines
     assert "relu1 [-3, 3] [-2.5, 2] [-4.8, 4.8] 1.20" in lines
     tables = run.stdout.partition("Fitted activations")[2].splitlines()
@@ -156,7 +158,8 @@ def test_bootstraps_are_told_with_their_seconds_and_memory(refreshing: Plan) -> 
     assert told.seconds_each == (bootstrap_seconds(chosen, 15),)
     kinds = server.seconds_by_kind
     assert kinds.bootstraps == pytest.approx(2 * told.seconds_each[0])
-    assert kinds.bootstraps + kinds.matrices + kinds.other == pytest.approx(server.seconds)
+    parts = kinds.bootstraps + kinds.matrices + kinds.messages + kinds.other
+    assert parts == pytest.approx(server.seconds)
     assert kinds.matrices > 0
     held = server.memory
     assert held.least == held.keys + held.bootstrapping + held.working
@@ -174,7 +177,7 @@ def test_the_command_shows_bootstraps(refreshing: Plan, tmp_path: Path) -> None:
     assert (run.exit_code, run.stderr) == (0, "")
     assert any(line.startswith("bootstraps 2 of 16384 slots: ") for line in lines)
     assert "levels 3 of CoeffsToSlots, 2 of SlotsToCoeffs; 8 digits" in lines
-    assert any(line.startswith("relu2 bootstrap of degree 15 3 > 4") for line in lines)
+    assert any(line.startswith("relu2 3 bootstrap 15 3 > 4") for line in lines)
     assert "relu1 relu 15 0.01 0.5 0.40 %" in lines
     assert "relu1 [-3, 3] [-2.5, 2] [-4.8, 4.8] 2e-07 1.20" in lines
 

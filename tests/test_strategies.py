@@ -24,7 +24,7 @@ from hec.runtime.simulate import run_clear, run_simulated
 from residual_networks import normal, residual_network
 from sample_graphs import Builder
 
-LIBRARIES = pipeline._libraries()
+LIBRARIES = pipeline.libraries()
 SAMPLES = normal(64)
 MISSING = fail("OpenFHE cannot be imported: no wheel", "CPython 3.11", "install it")
 

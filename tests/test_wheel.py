@@ -54,8 +54,12 @@ def _expected() -> set[str]:
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and not IGNORED & set(path.parts)
     }
-    demo = {f"hec/demo/{path.name}" for path in (ROOT / "hec" / "demo").iterdir()}
-    return modules | demo | {"hec/__init__.py", "hec/py.typed"}
+    data = {
+        f"hec/{folder}/{path.name}"
+        for folder in ("demo", "costs", "report")
+        for path in (ROOT / "hec" / folder).iterdir()
+    }
+    return modules | data | {"hec/__init__.py", "hec/py.typed"}
 
 
 def test_the_wheel_holds_exactly_the_modules_of_the_tree(wheel: zipfile.ZipFile) -> None:
