@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hec.compiler.goals import tells_class
+from hec.compiler.plan_parts import CalibrationResult
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Array, TensorGraph
 from hec.passes.sensitivities import output_error
@@ -20,6 +21,13 @@ class Fidelity:
 
     error: float  # root mean square, as a share of the output's
     disagreement: float  # share of samples with another class
+    tells: bool = True  # whether an output of several columns tells a class at all
+
+    def result(self, samples: int) -> CalibrationResult | None:
+        """Return what a plan keeps of this, measured on `samples`; None if it is not finite."""
+        if not np.isfinite(self.error):
+            return None
+        return CalibrationResult(samples, 1 - self.disagreement if self.tells else None, self.error)
 
     def keeps(self, target: Target) -> bool:
         """Tell whether this is what `target` asks for."""
@@ -37,9 +45,13 @@ def fidelity(exact: TensorGraph, wanted: Sequence[Array], found: Sequence[Array]
         for output, theirs, mine in zip(exact.outputs, wanted, found, strict=True)
         if tells_class(exact, output)
     ]
+    tells = any(
+        values.shape[1] > 1 and tells_class(exact, output)
+        for output, values in zip(exact.outputs, wanted, strict=True)
+    )
     numbers = range(len(wanted))
     error = output_error(dict(enumerate(found)), dict(enumerate(wanted)), numbers)
-    return Fidelity(error, max(disagreements, default=0.0))
+    return Fidelity(error, max(disagreements, default=0.0), tells)
 
 
 def _limits(target: Target) -> Limits:

@@ -13,11 +13,12 @@ from typing import Final
 
 import numpy as np
 
-from hec.compiler.calibration import Calibration
+from hec.compiler.approximation_errors import approximation_errors
+from hec.compiler.calibration import Calibration, Range
 from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.evaluate import value
 from hec.compiler.noise import bootstrapping
-from hec.compiler.tensor_ir import Array, Bootstrap, TensorGraph
+from hec.compiler.tensor_ir import Array, Bootstrap, Multiply, Polynomial, TensorGraph
 
 ASSUMED_MAGNITUDE: Final = 0.5  # of a tensor in [-1, 1], where nothing was observed
 PROBE: Final = 3e-4  # error of every bootstrap's argument in the trial: of the size that is to come
@@ -31,6 +32,7 @@ class Observed:
     magnitudes: tuple[float, ...]  # root mean square
     sensitivities: tuple[float, ...] | None  # its error over that of the bootstraps; None: unknown
     outputs: tuple[Array, ...] = ()  # of the graph, (samples, elements) each, where there are some
+    approximation: tuple[float, ...] = ()  # rms of approximated - exact, likewise
 
     def deviations(
         self, parameters: EncryptionParameters, sources: Sequence[int]
@@ -50,11 +52,24 @@ def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     )
     found = ((output, ranges[output.operand].values) for output in graph.outputs)
     outputs = tuple(output.factor * values for output, values in found if values is not None)
+    approximation = _approximation(graph, ranges)
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     if calibration.samples is None or not refreshes:
-        return Observed(magnitudes, None, outputs)
+        return Observed(magnitudes, None, outputs, approximation)
     samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-    return Observed(magnitudes, tuple(_sensitivities(graph, samples)), outputs)
+    return Observed(magnitudes, tuple(_sensitivities(graph, samples)), outputs, approximation)
+
+
+def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, ...]:
+    """Return what the fits do to every tensor: nothing if there are none, () if unknown."""
+    operations = (x for x in graph.operations if isinstance(x, Multiply | Polynomial | Bootstrap))
+    if not any(x.fit is not None and x.fit.error > 0 for x in operations):
+        return (0.0,) * len(graph.operations)
+    values = [seen.values for seen in ranges if seen.values is not None]
+    if len(values) < len(ranges):
+        return ()
+    found = approximation_errors(graph, values)
+    return found if np.isfinite(found).all() else ()
 
 
 def _sensitivities(graph: TensorGraph, samples: dict[str, Array]) -> Sequence[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import overload
 
@@ -185,9 +186,17 @@ def _server_part(chosen: Candidate, model: bytes) -> ServerPart:
         labels.append("" if is_end else _label(graph.operations[source]))
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
     deviations = chosen.observed.deviations(program.parameters, sources)
-    onnx_file = np.frombuffer(model, np.uint8)
+    known = chosen.observed.approximation
     return ServerPart(
-        program, tuple(labels), magnitudes, deviations, plan_fits(chosen), onnx_file, chosen.reason
+        program,
+        tuple(labels),
+        magnitudes,
+        deviations,
+        plan_fits(chosen),
+        np.frombuffer(model, np.uint8),
+        chosen.reason,
+        tuple(known[source] for source in sources) if known else (),
+        chosen.calibrated,
     )
 
 
@@ -203,11 +212,11 @@ def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:
     found = dict[tuple[str, Fit], PlanFit]()
     for position, operation in enumerate(graph.operations):
         if isinstance(operation, Multiply | Polynomial | Bootstrap) and operation.fit is not None:
-            name = _label(operation), operation.fit
+            name = _label(operation), replace(operation.fit, twin=None)
             value = operands(lowered.program.instructions[first[position]])[0]
             layout = chosen.choice.graph.layouts[tensor_ir.operands(operation)[0]]
             used = (layout.elements != UNUSED).astype(np.uint8)
-            radius = _slot_radius(operation, operation.fit)
+            radius = _slot_radius(operation, name[1])
             found.setdefault(name, PlanFit(*name, value, used, radius))
     return tuple(found.values())
 

@@ -19,7 +19,7 @@ from hec.compiler.plan_parts import ClientPart, ServerPart
 from hec.compiler.plan_rules import check_client, check_server
 from hec.compiler.record import AnyArray, Record, decode, encode
 
-FORMAT: Final = Format("hec plan", 2, {"client": 2**30, "server": 2**34})  # caps: 1 and 16 GiB
+FORMAT: Final = Format("hec plan", 3, {"client": 2**30, "server": 2**34})  # caps: 1 and 16 GiB
 AnyPath: TypeAlias = "str | PathLike[str]"
 
 

@@ -75,6 +75,15 @@ class PlanFit:
     radius: float = 1.0  # magnitude, in slots, up to which an element lies in the interval
 
 
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What the plan's outputs were on the calibration samples, in the clear, when it was made."""
+
+    samples: int
+    agreement: float | None  # share with the exact network's class; None: outputs of one column
+    error: float  # root mean square, as a share of the exact output's, the worst of the outputs
+
+
 @dataclass(frozen=True, eq=False)
 class ServerPart:
     """The Program with its matrices, and what reports and checks need to know about it."""
@@ -88,3 +97,5 @@ class ServerPart:
         default_factory=lambda: np.zeros(0, np.uint8)
     )
     reason: str = ""  # why this backend and this way, for people
+    approximation: tuple[float, ...] = ()  # rms of approximated - exact, every value; (): unknown
+    calibrated: CalibrationResult | None = None  # None: there were no samples

@@ -6,6 +6,7 @@ later stage has to expect an absurd ring degree, an index out of range, or an in
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isclose, log2, prod
 from typing import Final
 
@@ -21,7 +22,7 @@ from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.layout import UNUSED, Layout
 from hec.compiler.plan_parts import ClientPart, PlanFit, PlanInput, PlanOutput, ServerPart
 from hec.compiler.security import is_secure
-from hec.compiler.tensor_ir import ClientStep
+from hec.compiler.tensor_ir import ClientStep, Fit
 from hec.compiler.typing_rules import infer_types, operands
 
 RING_DEGREES: Final = tuple(2**i for i in range(10, 18))
@@ -30,6 +31,7 @@ MAX_PRIME: Final = 2**61  # Microsoft SEAL's limit
 MAX_TRANSFORM_LEVELS: Final = 8  # of a bootstrap's transforms; OpenFHE's use is 1 to 4
 MAX_LOG_SCALE: Final = 1000.0  # bits; float64 ends at 1024
 MAX_ELEMENTS: Final = 2**31  # of one tensor
+MAX_POINTS: Final = 1000  # of a histogram or a curve
 
 
 def check_client(part: ClientPart, place: str) -> None:
@@ -54,6 +56,7 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     _require(all(size >= 0 for size in part.magnitudes), "a magnitude is negative", place)
     _require(len(part.deviations) in (0, count), "deviations are missing", place)
     _require(all(size >= 0 for size in part.deviations), "a deviation is negative", place)
+    _check_approximation(part, place)
     for position, instruction in enumerate(program.instructions):
         _check_instruction(instruction, program, f"{place}: instruction {position}")
     _check_operands(program, place)
@@ -68,10 +71,34 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
     _require(needed_keys(program) == client.keys, message, place)
 
 
+def _check_approximation(part: ServerPart, place: str) -> None:
+    count, known = len(part.program.instructions), part.calibrated
+    _require(len(part.approximation) in (0, count), "errors of approximation are missing", place)
+    message = "an error of approximation is negative"
+    _require(all(size >= 0 for size in part.approximation), message, place)
+    if known is not None:
+        _require(known.samples > 0, f"it was calibrated on {known.samples} samples", place)
+        _require(known.error >= 0, "the error on the calibration samples is negative", place)
+        agreement = 1.0 if known.agreement is None else known.agreement
+        _require(0 <= agreement <= 1, f"an agreement of {agreement:g} is no share", place)
+
+
+def _check_portrait(fit: Fit, place: str) -> None:
+    if (seen := fit.histogram) is not None:
+        fits = seen.low < seen.high and 1 <= len(seen.counts) <= MAX_POINTS
+        _require(fits and min(seen.counts) >= 0, "a histogram is absurd", place)
+    if (curve := fit.curve) is not None:
+        points = len(curve.x)
+        fits = 2 <= points <= MAX_POINTS and len(curve.exact) == len(curve.fitted) == points
+        ascends = all(left < right for left, right in pairwise(curve.x))
+        _require(fits and ascends, "a curve is absurd", place)
+
+
 def _check_fit(item: PlanFit, program: Program, place: str) -> None:
     fit = item.fit
     for low, high in (fit.interval, fit.observed, fit.bounded or fit.interval):
         _require(low <= high, "an interval is upside down", place)
+    _check_portrait(fit, place)
     _require(item.radius > 0, "the radius of an interval is not positive", place)
     if item.value is None:
         return

@@ -26,6 +26,7 @@ from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
 from hec.compiler.plain_bootstraps import cheapest_refreshes
+from hec.compiler.plan_parts import CalibrationResult
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
@@ -76,6 +77,7 @@ class Candidate:
     observed: Observed
     reason: str = ""  # why it was chosen, in words
     keeps: bool = True  # the error or the agreement that was asked for, on samples
+    calibrated: CalibrationResult | None = None  # None: there are no samples
 
     @property
     def seconds(self) -> float:
@@ -115,7 +117,9 @@ class Strategies:
         Raise `CompileError` where there is none, with the problems of every way.
         """
         if self.target.backend == "tenseal":
-            only = replace(self.leveled(self.libraries.seal), reason="--backend tenseal")
+            only = replace(
+                self._measured(self.leveled(self.libraries.seal)), reason="--backend tenseal"
+            )
             return self._within_memory(only)
         wants_openfhe = self.target.backend == "openfhe"
         library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
@@ -216,11 +220,17 @@ class Strategies:
         return [replace(each, reason="; ".join(told)) for each in found]
 
     def _measured(self, candidate: Candidate) -> Candidate:
-        """Return the candidate, and whether its fits keep what was asked for, on the samples."""
-        if self.target.degree is not None or self.calibration.samples is None:
-            return candidate  # as exact as that degree is; or nothing is known to be wrong
-        found = fidelity(self._shared, self._exact, candidate.observed.outputs)
-        return replace(candidate, keeps=found.keeps(self.target))
+        """Return the candidate with what its fits do to the outputs on the samples."""
+        samples, outputs = self.calibration.samples, candidate.observed.outputs
+        if samples is None:
+            return candidate  # nothing is known to be wrong
+        errors = candidate.observed.approximation
+        is_exact = bool(errors) and not any(errors)
+        wanted = outputs if is_exact else self._exact
+        found = fidelity(self._shared, wanted, outputs)
+        keeps = self.target.degree is not None or found.keeps(self.target)
+        count = len(next(iter(samples.values())))
+        return replace(candidate, keeps=keeps, calibrated=found.result(count))
 
     @cached_property
     def _exact(self) -> tuple[Array, ...]:

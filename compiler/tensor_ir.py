@@ -8,7 +8,7 @@ Transpose, is the same operation: `Linear`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -20,6 +20,7 @@ from typing_extensions import assert_never
 from hec.compiler.client_steps import Affine, Columns, Label, Normalize, PrologueStep
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.functions import Function
+from hec.compiler.record import NOT_STORED
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -49,6 +50,32 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How often values fell into bins of equal width between two ends."""
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An activation and what stands for it, at the same points, in units of the activation."""
+
+    x: tuple[float, ...]  # ascending
+    exact: tuple[float, ...]
+    fitted: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """What an activation gives in the exact network and in the approximated one, some samples."""
+
+    exact: Array  # (samples, elements)
+    fitted: Array  # likewise, without noise
+
+
+@dataclass(frozen=True)
 class Fit:
     """How an activation was replaced by a polynomial: for the report."""
 
@@ -62,6 +89,9 @@ class Fit:
     radius: float = 1.0  # of the interval, in units of the argument of polynomial or series
     sensitivity: float | None = None  # error of the outputs for each unit of error of this fit
     at_outputs: float | None = None  # error of the outputs if only this fit were inexact
+    histogram: Histogram | None = None  # of the inputs on the calibration samples; None: unknown
+    curve: Curve | None = None  # over the interval and a bit beyond, of the widest channel
+    twin: Twin | None = field(default=None, compare=False, metadata=NOT_STORED)  # while compiling
 
 
 @dataclass(frozen=True, eq=False)

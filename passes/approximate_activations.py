@@ -23,7 +23,7 @@ from hec.passes.trials import (
     Limits,
     Trials,
     affordable,
-    with_sensitivities,
+    with_portraits,
 )
 
 DEGREES = (2, 3, 7, 15, 31)  # the largest for 1, 2, 3, 4, 5 levels
@@ -58,7 +58,7 @@ def approximate_activations(
         warn_of_error(search, found)
         degrees = found.degrees
     trials = Trials(graph, calibration, closest(stand_in))
-    return with_sensitivities(trials, trials.trial(degrees)).finish(graph.outputs)
+    return with_portraits(trials, trials.trial(degrees)).finish(graph.outputs)
 
 
 def _limits(target: Target, calibration: Calibration) -> Limits:

@@ -22,7 +22,7 @@ from hec.passes.trials import (
     Limits,
     Maker,
     Trials,
-    with_sensitivities,
+    with_portraits,
 )
 
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
@@ -55,7 +55,7 @@ def refresh_activations(
         makers.append(as_relu(series_stand_in))
     best = trials.lowest((dict.fromkeys(layers, degree) for degree in degrees), makers)
     warn_of_error(trials, best)
-    return with_sensitivities(trials, best).finish(graph.outputs)
+    return with_portraits(trials, best).finish(graph.outputs)
 
 
 def _is_near_relu(trials: Trials, layer: int) -> bool:

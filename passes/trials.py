@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.calibration import Calibration, Range, affordable_samples
+from hec.compiler.calibration import Calibration, Range, affordable_samples, nonzeros
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.evaluate import evaluate
 from hec.compiler.goals import tells_class
@@ -29,10 +29,12 @@ from hec.compiler.tensor_ir import (
     Multiply,
     Polynomial,
     TensorGraph,
+    Twin,
     inputs,
     operands,
     size,
 )
+from hec.passes.fit_portraits import fitted_curve, input_histogram
 from hec.passes.rewriting import Rebuilt
 from hec.passes.sensitivities import (
     Sensitivity,
@@ -48,6 +50,10 @@ DISAGREEING = 0.01  # share of samples whose largest output may become another, 
 ALL_AGREE = 1e-9  # of the samples may disagree where none may: a limit to divide by
 ALONE_VALUES = 1_000_000  # of one activation, on which its fit alone is judged
 FEWEST = 128  # samples for that, where there are as many
+TWIN_MULTIPLICATIONS = (
+    200_000_000  # multiplications of the twins of all fits: a quarter of a second
+)
+FEWEST_TWINS, MOST_TWINS = 8, 128  # samples of them, where there are as many
 SYNTHETIC_SAMPLES = 64  # uniform inputs that stand for calibration data in the search
 
 # From the activation, where its inputs are, the outputs wanted, degree, margin.
@@ -222,8 +228,12 @@ def classes_changed(trials: Trials, trial: Trial) -> float:
     return max(shares)
 
 
-def with_sensitivities(trials: Trials, trial: Trial) -> Rebuilt:
-    """Return the graph of `trial`, its fits with what their errors alone do to the outputs."""
+def with_portraits(trials: Trials, trial: Trial) -> Rebuilt:
+    """Return the graph of `trial`, its fits with all that reports tell about them.
+
+    That is what the error of each alone does to the outputs, where its inputs fell, how it looks,
+    and its values on some samples beside those of the exact network.
+    """
     operations = trial.rebuilt.operations
     count = enough_samples(trials.graph, len(trial.made))
     for position, made in trial.made.items():
@@ -234,8 +244,39 @@ def with_sensitivities(trials: Trials, trial: Trial) -> Rebuilt:
         operation = operations[core]
         if isinstance(operation, Polynomial | Bootstrap) and operation.fit is not None:
             fit = replace(operation.fit, sensitivity=found.ratio, at_outputs=found.output_error)
+            fit = _portrayed(fit, trials, trial, position)
             operations[core] = replace(operation, fit=fit)
+    _add_twins(trials, trial)
     return trial.rebuilt
+
+
+def _portrayed(fit: Fit, trials: Trials, trial: Trial, position: int) -> Fit:
+    activation, made = trials.graph.operations[position], trial.made[position]
+    if not isinstance(activation, Activation):
+        raise InvalidProgram(f"trials: operation {position} is no activation")
+    curve = fitted_curve(activation.function, made)
+    if trials.calibration.samples is None:
+        return replace(fit, curve=curve)
+    seen = trial.values[activation.operand]
+    return replace(fit, histogram=input_histogram(seen, fit.interval), curve=curve)
+
+
+def _add_twins(trials: Trials, trial: Trial) -> None:
+    """Give every fit its values on the first samples, and the exact network's."""
+    if trials.calibration.samples is None:
+        return
+    rebuilt = trial.rebuilt
+    count = int(
+        np.clip(TWIN_MULTIPLICATIONS // max(nonzeros(trials.graph), 1), FEWEST_TWINS, MOST_TWINS)
+    )
+    samples = {name: values[:count] for name, values in trials.samples.items()}
+    found = evaluate(TensorGraph(tuple(rebuilt.operations), ()), samples)
+    for position, core in trial.places.items():
+        operation = rebuilt.operations[core]
+        if isinstance(operation, Polynomial | Bootstrap) and operation.fit is not None:
+            exact, fitted = trials.exact[position][:count], found[rebuilt.positions[position]]
+            fit = replace(operation.fit, twin=Twin(exact.copy(), fitted))
+            rebuilt.operations[core] = replace(operation, fit=fit)
 
 
 def classes(values: Array) -> NDArray[np.int64]:

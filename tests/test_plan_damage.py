@@ -134,7 +134,7 @@ def test_another_version_is_named(saved: Path, tmp_path: Path) -> None:
 
     path = rezip(saved, tmp_path / "a.hec", change)
     assert refused(path) == (
-        "The hec plan has format version 7; this hec reads 2\n"
+        "The hec plan has format version 7; this hec reads 3\n"
         f"  --> {path}: header.json\n"
         "  help: make it again with this version of hec, or install the version that made it"
     )
