@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,22 @@ from hec.compiler import archive
 from hec.compiler.archive import Part
 from hec.compiler.errors import CompileError
 from hec.compiler.plan import FORMAT, Plan
+from hec.compiler.plan_parts import CalibrationResult, PlanFit
+from hec.compiler.tensor_ir import Curve, Fit, Histogram
 from sample_plans import deep_program, linear_program, plan_of
 
 NPY = (
     b"\x93NUMPY\x01\x00\x3b\x00{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }\n"
     + bytes(12)
+)
+FIT = Fit(
+    "relu",
+    7,
+    (-1.0, 1.0),
+    (-0.5, 0.9),
+    0.01,
+    histogram=Histogram(-1.0, 1.0, (3, 0, 5)),
+    curve=Curve((-1.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.1, 0.1, 0.9)),
 )
 Parts = dict[str, Part]
 DAMAGED = "  help: copy the file again from where it was made, or make it again"
@@ -35,7 +47,14 @@ DAMAGED = "  help: copy the file again from where it was made, or make it again"
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plans") / "saved.hec"
-    plan_of(deep_program()).save(path)
+    plan = plan_of(deep_program())
+    server = replace(
+        plan.server,
+        fits=(PlanFit("relu", FIT),),
+        approximation=(0.0,) * len(plan.server.labels),
+        calibrated=CalibrationResult(64, 0.99, 0.01),
+    )
+    Plan.of(plan.client, server).save(path)
     return path
 
 
@@ -309,6 +328,7 @@ def test_a_hostile_client_part_is_refused(
 
 
 IN_PROGRAM = ("program", "instructions")
+IN_FIT = ("fits", 0, "fit")
 SERVER_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     (("labels",), [], "labels are missing"),
     (("program", "parameters", "security"), 192, "its parts have other parameters"),
@@ -335,6 +355,24 @@ SERVER_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     ((*IN_PROGRAM, 8, "steps", 0), 4096, "a rotation step is out of range"),
     ((*IN_PROGRAM, 8, "steps", 0), 3, "its keys are not those that its program uses"),
     ((*IN_PROGRAM, 10, "factor"), 2.0, "its parts describe different inputs or outputs"),
+    (("approximation",), [0.0], "errors of approximation are missing"),
+    (("approximation", 3), -1.0, "an error of approximation is negative"),
+    (("approximation", 3), "NaN", 'expected a finite number, found "NaN"'),
+    (("calibrated", "samples"), 0, "it was calibrated on 0 samples"),
+    (("calibrated", "agreement"), 1.5, "an agreement of 1.5 is no share"),
+    (("calibrated", "agreement"), -0.1, "an agreement of -0.1 is no share"),
+    (("calibrated", "error"), -0.1, "the error on the calibration samples is negative"),
+    (("calibrated", "error"), None, "expected a finite number, found null"),
+    ((*IN_FIT, "histogram", "low"), 1.0, "a histogram is absurd"),
+    ((*IN_FIT, "histogram", "counts"), [], "a histogram is absurd"),
+    ((*IN_FIT, "histogram", "counts"), [1] * 1001, "a histogram is absurd"),
+    ((*IN_FIT, "histogram", "counts", 1), -1, "a histogram is absurd"),
+    ((*IN_FIT, "histogram", "counts", 1), 0.5, "expected a whole number, found 0.5"),
+    ((*IN_FIT, "curve", "x"), [-1.0, 0.0], "a curve is absurd"),
+    ((*IN_FIT, "curve", "exact"), [0.0], "a curve is absurd"),
+    ((*IN_FIT, "curve", "fitted"), [0.0] * 4, "a curve is absurd"),
+    ((*IN_FIT, "curve", "x", 1), -1.0, "a curve is absurd"),
+    ((*IN_FIT, "curve", "x", 1), "Infinity", "expected a finite number"),
 ]  # fmt: skip
 
 
@@ -376,6 +414,17 @@ def test_json_that_is_none_is_refused(
     archive.write(tmp_path / "a.hec", FORMAT, parts, ("client", "server"))
     monkeypatch.undo()
     assert f"{part}/part.json" in refused(tmp_path / "a.hec")
+
+
+def test_curves_have_a_limit_and_need_no_length_beyond_two(parts: Parts, tmp_path: Path) -> None:
+    def of(points: int) -> Path:
+        column = [float(i) for i in range(points)]
+        curve = {"is": "Curve", "x": column, "exact": column, "fitted": column}
+        return edited(parts, tmp_path / "a.hec", "server", (*IN_FIT, "curve"), curve)
+
+    assert Plan.load(of(1000)).server.fits[0].fit.curve is not None
+    for absurd in (0, 1, 1001):
+        assert "a curve is absurd" in refused(of(absurd))
 
 
 def with_array(parts: Parts, path: Path, part: str, position: int, array: Any) -> Path:

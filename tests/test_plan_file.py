@@ -16,9 +16,9 @@ from hec.compiler.ckks_ir import Program
 from hec.compiler.client_steps import Affine, Classes, Columns, Label, Normalize
 from hec.compiler.errors import CompileError
 from hec.compiler.plan import Plan
-from hec.compiler.plan_parts import ClientPart, ServerPart
+from hec.compiler.plan_parts import CalibrationResult, ClientPart, PlanFit, ServerPart
 from hec.compiler.record import AnyArray, encode
-from hec.compiler.tensor_ir import EpilogueStep
+from hec.compiler.tensor_ir import Curve, EpilogueStep, Fit, Histogram, Twin
 from sample_plans import client_part, deep_program, linear_program, plan_of
 
 
@@ -40,6 +40,21 @@ def test_a_plan_comes_back_as_it_was(program: Program, tmp_path: Path) -> None:
     assert same(plan.client, loaded.client)
     assert same(plan.server, loaded.server)
     assert plan.plan_id == loaded.plan_id and len(plan.plan_id) == 64
+
+
+def test_what_reports_need_comes_back_as_it_was(tmp_path: Path) -> None:
+    curve = Curve((-1.0, 1.0), (0.0, 1.0), (0.1, 0.9))
+    twin = Twin(np.zeros((2, 3)), np.ones((2, 3)))
+    fit = Fit("relu", 7, (-1.0, 1.0), (0.0, 1.0), 0.1, twin=twin)
+    fit = replace(fit, histogram=Histogram(-1.0, 1.0, (1, 0, 7)), curve=curve)
+    plan = plan_of(linear_program())
+    known = CalibrationResult(9, None, 0.25)
+    errors = (0.0, 0.5, 0.5, 0.5, 0.5)
+    server = replace(plan.server, fits=(PlanFit("a", fit),), approximation=errors, calibrated=known)
+    Plan.of(plan.client, server).save(tmp_path / "a.hec")
+    loaded = Plan.load(tmp_path / "a.hec").server
+    assert loaded.fits[0].fit == fit and loaded.fits[0].fit.twin is None
+    assert (loaded.approximation, loaded.calibrated) == (errors, known)
 
 
 def test_epilogues_come_back_as_they_were(tmp_path: Path) -> None:
