@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import deviations_of
+from hec.compiler.predicted_errors import errors_of
 from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -19,7 +19,8 @@ class Forecast:
     """What the plan will cost and how exact it will be."""
 
     seconds: tuple[float, ...]  # per instruction
-    deviations: tuple[float, ...]  # standard deviation of every value's error, slots in [-1, 1]
+    deviations: tuple[float, ...]  # root mean square of every value's error, slots in [-1, 1]
+    bounds: tuple[float, ...]  # what no slot exceeds, but for `predicted_errors.FAILURE`, likewise
     output_error: float  # largest error of any output, with `CONFIDENCE`, in output units
     headroom: float  # bits by which any value may exceed the headroom that typing demands
 
@@ -43,11 +44,11 @@ def forecast(
     sizes = sizes or KernelSizes()
     types = infer_types(program)
     seconds = seconds_of(program, types, sizes)
-    deviations = deviations_of(program, types, magnitudes, sizes, measured)
+    errors = errors_of(program, types, magnitudes, sizes, measured)
     outputs = [i for i in program.instructions if isinstance(i, Output)]
-    worst = max((deviations[i.operand] * abs(i.factor) for i in outputs), default=0.0)
+    worst = max((errors.worst[i.operand] * abs(i.factor) for i in outputs), default=0.0)
     spare = headroom(program.parameters, types)
-    return Forecast(seconds, deviations, CONFIDENCE * worst, spare)
+    return Forecast(seconds, errors.deviations, errors.bounds, CONFIDENCE * worst, spare)
 
 
 def bootstrap_count(program: Program) -> int:

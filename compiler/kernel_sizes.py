@@ -6,6 +6,7 @@ The forecast and the search for parameters ask often; a matrix is looked at once
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from hec.compiler.ckks_ir import DiagonalMatrix, LinearTransform
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import steps_of
 from hec.compiler.schedule import Split, rotations
+
+Array = NDArray[np.float64]
+FEW: Final = 16.0  # effective terms of a sum, up to which one unusual term may decide it
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class KernelSize:
     mean_power: float = 1.0  # of all rows that are not empty
     babies: tuple[frozenset[int], ...] = ()  # steps by which each input block is rotated
     giants: tuple[int, ...] = ()  # steps by which sums are rotated, of all output blocks
+    encoded: float = 0.0  # products per output block, one that repeats n times counting 1 / n
+    filled: float = 1.0  # share of the rows that are not empty
+    turn_power: float = 0.0  # largest power of a row that one giant step collects, rotated before
+    lumpy_power: float = 0.0  # largest power of a row in terms too few to average anything
 
 
 class KernelSizes:
@@ -61,21 +69,42 @@ def _measure(instruction: LinearTransform) -> KernelSize:
     split = Split(instruction.baby_step, instruction.baby_start)
     index = products(matrix, instruction.twin).index
     giant, baby = split.apply(index[:, 2].astype(np.int64))
-    powers = _row_powers(matrix)
+    powers, fourths = (_row_sums(matrix, exponent) for exponent in (2, 4))
+    used = powers > 0
+    lumps = np.divide(fourths, powers, out=np.zeros_like(powers), where=used)
     return KernelSize(
         rotations(index, split, matrix.slots),
         bool(baby.any()),
         int(np.unique(giant[giant != 0]).size),
         len(matrix.index) / matrix.out_blocks,
         float(powers.max(initial=0.0)),
-        float(powers[powers > 0].mean()) if powers.any() else 0.0,
+        float(powers[used].mean()) if used.any() else 0.0,
         *steps_of(matrix, split, instruction.twin),
+        len(index) / matrix.out_blocks * matrix.period / matrix.slots,
+        float(used.mean()),
+        _turn_power(matrix, split),
+        float(np.minimum(powers, FEW * lumps).max(initial=0.0)),
     )
 
 
-def _row_powers(matrix: DiagonalMatrix) -> NDArray[np.float64]:
-    """Return the sum of squares of every row, (out_blocks, period)."""
-    powers = np.zeros((matrix.out_blocks, matrix.period))
-    row = np.repeat(matrix.index[:, 0], np.diff(matrix.values.indptr))
-    np.add.at(powers, (row, matrix.values.indices), matrix.values.data.astype(np.float64) ** 2)
-    return powers
+def _row_sums(matrix: DiagonalMatrix, exponent: int) -> Array:
+    """Return the sum of powers of every row's entries, (out_blocks * period,)."""
+    return _sums(matrix, matrix.index[:, 0].astype(np.int64), matrix.out_blocks, exponent)
+
+
+def _turn_power(matrix: DiagonalMatrix, split: Split) -> float:
+    """Return the largest sum of squares of a row over the diagonals of one giant step."""
+    giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
+    names, turn = np.unique(giant, return_inverse=True)
+    group = matrix.index[:, 0] * len(names) + turn.reshape(-1)
+    rotated = np.where(baby != 0, group, matrix.out_blocks * len(names))
+    sums = _sums(matrix, rotated, matrix.out_blocks * len(names) + 1, 2)
+    return float(sums[: -matrix.period].max(initial=0.0))
+
+
+def _sums(matrix: DiagonalMatrix, group: NDArray[np.int64], groups: int, exponent: int) -> Array:
+    """Return sums of powers over the diagonals of each group, (groups * period,)."""
+    rows = np.repeat(group, np.diff(matrix.values.indptr)) * matrix.period
+    values = np.abs(matrix.values.data.astype(np.float64)) ** exponent
+    found = np.bincount(rows + matrix.values.indices, values, groups * matrix.period)
+    return np.asarray(found, np.float64)

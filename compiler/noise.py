@@ -31,13 +31,18 @@ def _in_slots(ring_degree: int, coefficient_variance: float) -> float:
 
 
 def encoding(ring_degree: int) -> float:
-    """Error of rounding an encoded plaintext's coefficients."""
-    return _in_slots(ring_degree, ROUNDING_VARIANCE)
+    """Error of rounding the coefficients of an encoded vector of real numbers.
+
+    Such a polynomial is its own mirror image, and so is what rounding adds to it: the error is real
+    in every slot, with twice the variance of a real part. Where the vector repeats n times over the
+    slots, all but one in n of the coefficients are zero, and exact: the variance is that of 1 / n.
+    """
+    return _in_slots(ring_degree, 2 * ROUNDING_VARIANCE)
 
 
 def encryption(ring_degree: int) -> float:
     """Error of a fresh encryption under the secret key, its encoding included."""
-    return _in_slots(ring_degree, ERROR_DEVIATION**2 + ROUNDING_VARIANCE)
+    return _in_slots(ring_degree, ERROR_DEVIATION**2 + 2 * ROUNDING_VARIANCE)
 
 
 def rescaling(ring_degree: int) -> float:

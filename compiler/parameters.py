@@ -159,7 +159,7 @@ def _least_sizes(skeleton: LaidOutGraph) -> KernelSizes:
         linear = skeleton.graph.operations[position]
         if isinstance(linear, tensor_ir.Linear):
             for empty, matrix in zip(kernel.matrices, linear.matrices, strict=True):
-                sizes.assume(empty, _least_size(matrix))
+                sizes.assume(empty, _least_size(matrix, skeleton.slots))
     return sizes
 
 
@@ -221,11 +221,12 @@ def _empty_matrix(slots: int) -> DiagonalMatrix:
     return DiagonalMatrix(slots, 1, 1, np.zeros((0, 3), np.int32), sp.csr_array((0, slots)))
 
 
-def _least_size(matrix: sp.csr_array) -> KernelSize:
+def _least_size(matrix: sp.csr_array, slots: int) -> KernelSize:
     """Return the size that `matrix` would have in the best of layouts."""
     rows = np.diff(matrix.indptr)
     squares = np.add.reduceat(matrix.data**2, matrix.indptr[:-1][rows > 0])
-    return KernelSize(0, False, 0, float(rows.mean()), float(squares.max(initial=0.0)))
+    terms, power = float(rows.mean()), float(squares.max(initial=0.0))
+    return KernelSize(0, False, 0, terms, power, encoded=terms * min(1.0, rows.size / slots))
 
 
 def _too_deep(

@@ -1,6 +1,15 @@
 """Predict the error of each value of a Program, from the errors of its steps.
 
-Source: `noise`, for the error of every primitive step.
+Three variances of every value grow side by side, by the same rules: the mean over the slots that
+hold something; that of the worst slot, where values are as large as usual; and the largest that a
+slot may have, where they are as large as they hardly ever are. The last, times the tail of a
+Gaussian for as many slots, is a bound.
+
+Errors are taken as independent from slot to slot and step to step. Within a polynomial they are
+not, so `polynomial_errors` follows them; across the layers after a bootstrap they are not either,
+so `measured` says what samples showed.
+
+Source: docs/design/009-noise-model.md; `noise`, for the error of every primitive step.
 """
 
 from __future__ import annotations
@@ -9,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import hypot, sqrt
+from typing import Final
 
 import numpy as np
+from scipy import special
 from typing_extensions import assert_never
 
 from hec.compiler import noise
@@ -32,29 +43,72 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.fourier import slope
-from hec.compiler.kernel_sizes import KernelSize, KernelSizes
+from hec.compiler.kernel_sizes import FEW, KernelSizes
+from hec.compiler.layout import UNUSED
+from hec.compiler.polynomial_errors import (
+    GRID,
+    REACH,
+    Kind,
+    Source,
+    gains,
+    sources,
+    weights,
+)
 
-_GRID = np.linspace(-1.0, 1.0, 65)  # where the slope of a polynomial is averaged
+FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
 
 
-def deviations_of(
+@dataclass(frozen=True)
+class Variances:
+    """Of the error of one value, slots in [-1, 1]."""
+
+    mean: float  # over the slots that hold something
+    everywhere: float  # over all slots
+    worst: float  # of the worst slot, at the usual size of values
+    most: float  # of any slot, at any size of values
+    filled: float  # share of the slots that hold something
+
+    def plus(self, mean: float, worst: float | None = None) -> Variances:
+        """Return the variances with those of an error of every slot added."""
+        worst = mean if worst is None else worst
+        grown = self.mean + mean, self.everywhere + mean, self.worst + worst, self.most + worst
+        return Variances(*grown, self.filled)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of every value of a Program, slots in [-1, 1]."""
+
+    deviations: tuple[float, ...]  # root mean square over the slots that hold something
+    worst: tuple[float, ...]  # standard deviation in the worst slot
+    bounds: tuple[float, ...]  # what no slot exceeds, but for `FAILURE`
+
+
+def errors_of(
     program: Program,
     types: Sequence[ValueType],
     magnitudes: Sequence[float],
     sizes: KernelSizes,
     measured: Sequence[float] | None = None,
-) -> tuple[float, ...]:
-    """Return the standard deviation of every value's error, slots in [-1, 1].
-
-    `magnitudes` and `measured` are as in `forecast`.
-    """
-    deviations = list[float]()
+) -> Errors:
+    """Return the errors of all values; `magnitudes` and `measured` are as in `forecast`."""
+    found = list[Variances]()
     for instruction in program.instructions:
-        errors = _Errors(program.parameters, types, deviations, magnitudes, sizes, not measured)
-        deviations.append(errors.deviation(instruction))
-    if measured:
-        deviations = [hypot(*both) for both in zip(deviations, measured, strict=True)]
-    return tuple(deviations)
+        rules = _Rules(program.parameters, types, found, magnitudes, sizes, measured)
+        found.append(rules.grown(instruction))
+    caused = measured or (0.0,) * len(found)
+    means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
+    worst = tuple(sqrt(each.worst) for each in found)
+    most = (sqrt(each.most) for each in found)
+    tails = (tail(value.blocks * program.parameters.slots) for value in types)
+    bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
+    return Errors(means, worst if program.parameters.bootstrapping is None else means, bounds)
+
+
+@lru_cache(maxsize=64)
+def tail(slots: int) -> float:
+    """Return the deviations that none of `slots` Gaussian errors exceeds, but for `FAILURE`."""
+    return float(-special.ndtri(FAILURE / (2 * slots)))
 
 
 @lru_cache(maxsize=1024)
@@ -65,34 +119,30 @@ def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple
 
 
 @dataclass(frozen=True)
-class _Errors:
+class _Rules:
     """The rule of error growth of each instruction."""
 
     parameters: EncryptionParameters
     types: Sequence[ValueType]
-    deviations: Sequence[float]
+    found: Sequence[Variances]  # of the values so far
     magnitudes: Sequence[float]
     sizes: KernelSizes
-    derives_bootstraps: bool  # else their errors have been measured
+    measured: Sequence[float] | None  # deviations that come from bootstraps; None: derive them
 
-    def deviation(self, instruction: Instruction) -> float:
-        degree = self.parameters.ring_degree
+    def grown(self, instruction: Instruction) -> Variances:
+        """Return the variances of the result."""
         match instruction:
             case Input():
-                return noise.encryption(degree) / instruction.scale
+                return self._fresh(instruction)
             case LinearTransform():
                 return self._linear(instruction)
             case RotateSum():
-                variance = self._variance(instruction.operand)
-                switch = self._worst_switch(instruction.operand)
-                for _ in instruction.steps:
-                    variance = 2 * variance + switch
-                return sqrt(variance)
+                return self._rotate_sum(instruction)
             case AddPlain():
-                rounding = noise.encoding(degree) / self.types[instruction.operand].scale
-                return sqrt(self._variance(instruction.operand) + rounding**2)
+                rounding = self._encoding / self.types[instruction.operand].scale
+                return self.found[instruction.operand].plus(rounding**2)
             case Add():
-                return sqrt(self._variance(instruction.left) + self._variance(instruction.right))
+                return self._sum(self.found[instruction.left], self.found[instruction.right])
             case Multiply():
                 return self._product(instruction)
             case Polynomial():
@@ -102,64 +152,142 @@ class _Errors:
             case Rescale():
                 x = self.types[instruction.operand]
                 scale = x.scale / self.parameters.primes[x.level]
-                error = noise.rescaling(degree) / scale
-                return sqrt(self._variance(instruction.operand) + error**2)
+                rounding = noise.rescaling(self.parameters.ring_degree) / scale
+                return self.found[instruction.operand].plus(rounding**2)
             case ModSwitch() | Output():
-                return self.deviations[instruction.operand]
+                return self.found[instruction.operand]
             case _:
                 assert_never(instruction)
 
-    def _variance(self, position: int) -> float:
-        return self.deviations[position] ** 2
+    @property
+    def _encoding(self) -> float:
+        return noise.encoding(self.parameters.ring_degree)
 
-    def _switch(self, position: int) -> float:
-        """Variance of a key switch of value `position`, the mean over its slots."""
-        return self._errors(position)[0] / self.types[position].scale ** 2
+    def _switch(self, level: int, scale: float) -> tuple[float, float]:
+        """Mean and largest variance of a key switch at `level`, of values of that scale."""
+        mean, worst = _key_switch_variances(self.parameters, level)
+        return mean / scale**2, worst / scale**2
 
-    def _worst_switch(self, position: int, factor: float = 1.0) -> float:
-        """Variance of a key switch in its worst slot, at `factor` times the value's scale."""
-        return self._errors(position)[1] / (factor * self.types[position].scale) ** 2
+    def _average(self, position: int) -> float:
+        """What a sum of many slots of a value has for each of them."""
+        caused = self.measured[position] if self.measured else 0.0
+        return self.found[position].mean + caused**2
 
-    def _errors(self, position: int) -> tuple[float, float]:
-        return _key_switch_variances(self.parameters, self.types[position].level)
+    def _largest(self, position: int) -> float:
+        """Square of the largest value there is, but for strays."""
+        magnitude = self.magnitudes[position]
+        return max(min(1.0, REACH * magnitude), magnitude) ** 2
 
-    def _linear(self, instruction: LinearTransform) -> float:
-        size = self.sizes(instruction)
-        entering = self._variance(instruction.operand)
-        if size.rotates_first:
-            entering += self._switch(instruction.operand)
-        leaving = size.turns * self._worst_switch(instruction.operand, instruction.plain_scale)
-        rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
-        encoded = size.diagonals * (rounding * self.magnitudes[instruction.operand]) ** 2
-        return sqrt(entering * self._gain(size) + leaving + encoded)
+    def _fresh(self, instruction: Input) -> Variances:
+        error = (noise.encryption(self.parameters.ring_degree) / instruction.scale) ** 2
+        filled = float(np.mean(instruction.layout.elements != UNUSED))
+        return Variances(error, error, error, error, filled)
 
-    def _gain(self, size: KernelSize) -> float:
-        """The worst row's, or with bootstraps, whose many layers mix all rows, the mean."""
-        return size.power if self.parameters.bootstrapping is None else size.mean_power
+    def _linear(self, instruction: LinearTransform) -> Variances:
+        """What enters, grown by the rows; giant steps; and the rounding of the diagonals."""
+        size, x = self.sizes(instruction), self.types[instruction.operand]
+        entering, square = (
+            self.found[instruction.operand],
+            self.magnitudes[instruction.operand] ** 2,
+        )
+        mean, worst = self._switch(x.level, x.scale)
+        if not (size.rotates_first or instruction.twin):
+            mean = worst = 0.0
+        peaks = (worst - mean) * size.turn_power
+        rows = (entering.mean + mean) * size.mean_power
+        average = self._average(instruction.operand)
+        lumps = max(0.0, entering.most - average) * size.lumpy_power
+        rounding = size.encoded * (self._encoding / instruction.plain_scale) ** 2
+        few = min(1.0, FEW / max(size.diagonals, 1.0))
+        largest = square + few * (self._largest(instruction.operand) - square)
+        turned, turned_worst = self._switch(x.level, x.scale * instruction.plain_scale)
+        encoded = rounding * square * entering.filled
+        return Variances(
+            rows + encoded,
+            rows * size.filled + encoded,
+            (entering.worst + mean) * size.power + rounding * square,
+            (average + mean) * size.power + lumps + peaks + rounding * largest,
+            size.filled,
+        ).plus(size.turns * turned, size.turns * turned_worst)
 
-    def _product(self, instruction: Multiply) -> float:
+    def _rotate_sum(self, instruction: RotateSum) -> Variances:
+        """Each step adds up two independent slots, and a key switch that later steps spread."""
+        x, entering = self.types[instruction.operand], self.found[instruction.operand]
+        mean, worst = self._switch(x.level, x.scale)
+        steps, terms = len(instruction.steps), 2.0 ** len(instruction.steps)
+        everywhere = terms * entering.everywhere
+        average = self._average(instruction.operand)
+        lumps = max(0.0, entering.most - average) * min(terms, FEW)
+        return Variances(
+            terms * entering.mean,
+            everywhere,
+            terms * entering.worst,
+            terms * average + lumps,
+            min(1.0, terms * entering.filled),
+        ).plus((terms - 1) * mean, (terms - 1) * mean + steps * (worst - mean))
+
+    def _sum(self, left: Variances, right: Variances) -> Variances:
+        """Errors are independent as a rule; in the worst case they are the same."""
+        return Variances(
+            left.mean + right.mean,
+            left.everywhere + right.everywhere,
+            left.worst + right.worst,
+            (sqrt(left.most) + sqrt(right.most)) ** 2,
+            max(left.filled, right.filled),
+        )
+
+    def _product(self, instruction: Multiply) -> Variances:
         left, right = instruction.left, instruction.right
-        switch = self._worst_switch(left, self.types[right].scale)
-        if left == right:
-            return sqrt(4 * self.magnitudes[left] ** 2 * self._variance(left) + switch)
-        crossed = self.magnitudes[left] ** 2 * self._variance(right)
-        return sqrt(crossed + self.magnitudes[right] ** 2 * self._variance(left) + switch)
+        x, y = self.found[left], self.found[right]
+        doubled = 2.0 if left == right else 1.0  # two errors that are the same
+        a, b = doubled * self.magnitudes[left] ** 2, doubled * self.magnitudes[right] ** 2
+        mean = a * y.mean + b * x.mean
+        most = doubled * (self._largest(left) * y.most + self._largest(right) * x.most)
+        filled = min(x.filled, y.filled)
+        grown = Variances(mean, filled * mean, a * y.worst + b * x.worst, most, filled)
+        kind = self.types[left]
+        return grown.plus(*self._switch(kind.level, kind.scale * self.types[right].scale))
 
-    def _bootstrap(self, instruction: Bootstrap) -> float:
-        """The mean slope times the errors that enter and that the bootstrap makes, and the rest."""
-        slopes = slope(instruction.coefficients, _GRID / 2)
-        made = noise.bootstrapping(self.parameters) ** 2 if self.derives_bootstraps else 0.0
+    def _polynomial(self, instruction: Polynomial) -> Variances:
+        """What enters times the slope, and the errors of all steps."""
+        operand = instruction.operand
+        x, entering = self.types[operand], self.found[operand]
+        gain = gains(instruction, self.magnitudes[operand])
+        mean, worst = gain.entering * entering.mean, gain.entering * entering.worst
+        most = gain.entering_most * entering.most
+        steps = sources(instruction, self.parameters.primes, x.level, x.scale)
+        for step, usual, largest in zip(steps, gain.made, gain.made_most, strict=True):
+            made, made_worst = self._made(step)
+            mean += usual * made
+            worst += usual * made_worst
+            most += largest * made_worst
+        return Variances(mean, mean, worst, most, entering.filled)
+
+    def _made(self, step: Source) -> tuple[float, float]:
+        """Mean and largest variance of the error that a step of a polynomial adds."""
+        match step.kind:
+            case Kind.SWITCH:
+                return self._switch(step.level, step.scale)
+            case Kind.RESCALE:
+                error = noise.rescaling(self.parameters.ring_degree)
+            case Kind.NUMBER:
+                error = sqrt(noise.ROUNDING_VARIANCE)
+            case Kind.VECTOR:
+                error = self._encoding
+            case _:
+                assert_never(step.kind)
+        return (error / step.scale) ** 2, (error / step.scale) ** 2
+
+    def _bootstrap(self, instruction: Bootstrap) -> Variances:
+        """The slope times the errors that enter and that the bootstrap makes, and the rest."""
+        magnitude = 2 * self.magnitudes[instruction.operand]  # of a period's half
+        squares = slope(instruction.coefficients, GRID / 2) ** 2
+        usual = float(squares @ weights(magnitude))
+        largest = float(squares[np.abs(GRID) <= max(REACH * magnitude, GRID[-1] - GRID[-2])].max())
+        made = noise.bootstrapping(self.parameters) ** 2
         degree = instruction.coefficients.shape[1] - 1
         flat = noise.bootstrap_result(self.parameters, degree) ** 2
-        steepness = float((slopes**2).mean())
-        return sqrt(steepness * (self._variance(instruction.operand) + made) + flat)
-
-    def _polynomial(self, instruction: Polynomial) -> float:
-        """The mean slope times the error that enters, and a rounding per level, weighted."""
-        coefficients = instruction.coefficients.reshape(len(instruction.coefficients), -1)
-        slope = np.polynomial.chebyshev.chebder(coefficients)
-        slopes = np.polynomial.chebyshev.chebval(_GRID, slope)
-        steepness = float(np.sqrt((slopes**2).mean(axis=-1)).max())
-        error = noise.rescaling(self.parameters.ring_degree) / instruction.scale
-        weight = 2 * float(np.abs(coefficients).sum(axis=0).max()) + 1
-        return sqrt(steepness**2 * self._variance(instruction.operand) + (weight * error) ** 2)
+        entering = self.found[instruction.operand]
+        mean = usual * (entering.mean + (0.0 if self.measured else made)) + flat
+        most = largest * (entering.most + made) + flat
+        return Variances(mean, mean, mean, most, entering.filled)

@@ -102,12 +102,11 @@ class Simulator(Cleartext):
         self, instruction: LinearTransform, level: int
     ) -> Callable[[list[Slots]], list[Slots]]:
         """Return matrix @ operand as one sparse product, with the steps' errors added up."""
-        matrix, power = sparse(instruction.matrix), _row_powers(instruction.matrix)
+        matrix, slots = sparse(instruction.matrix), instruction.matrix.slots
         switch = self._switching(level)
-        mean_switch = np.sqrt(np.mean(switch**2))
-        entering, turns, diagonals = _steps(instruction)
-        degree, slots = self.parameters.ring_degree, instruction.matrix.slots
-        rounding = noise.encoding(degree) / instruction.plain_scale
+        entering, turns = _entering(instruction, switch**2), _turns(instruction)
+        rounded = _rounded(instruction)
+        rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
             x, scale = np.concatenate([b.values for b in blocks], axis=1), blocks[0].scale
@@ -116,10 +115,10 @@ class Simulator(Cleartext):
             mean_square = (x**2).mean(axis=1)[:, None]
             results = []
             for block in range(instruction.matrix.out_blocks):
-                variance = power[block] * (entering * mean_switch / scale) ** 2
+                variance = entering[block] / scale**2
                 variance = variance + turns[block] * (switch / product_scale) ** 2
                 values = product[:, block * slots : (block + 1) * slots]
-                encoded = rounding * np.sqrt(diagonals[block] * mean_square)
+                encoded = rounding * np.sqrt(rounded[block] * mean_square)
                 values = values + self._errors(values.shape) * np.sqrt(variance)
                 values = values + self._errors(values.shape) * encoded
                 results.append(self._fitting(Slots(values, level, product_scale)))
@@ -193,19 +192,44 @@ def sparse(matrix: DiagonalMatrix) -> sp.csr_array:
     return sp.csr_array((values, (rows, columns)), shape=shape)
 
 
-def _row_powers(matrix: DiagonalMatrix) -> Array:
-    """Return (out_blocks, slots) sums of squares over each slot's diagonals."""
-    powers = np.zeros((matrix.out_blocks, matrix.period))
-    row = np.repeat(matrix.index[:, 0], np.diff(matrix.values.indptr))
-    np.add.at(powers, (row, matrix.values.indices), matrix.values.data.astype(np.float64) ** 2)
-    return np.tile(powers, matrix.slots // matrix.period)
+def _entering(instruction: LinearTransform, switch: Array) -> Array:
+    """Return (out_blocks, slots) variances that the key switches of baby steps leave.
+
+    `switch` is that of one in every slot. A giant step turns the slots in which it is large.
+    """
+    matrix = instruction.matrix
+    giant, baby = _shifts(instruction, matrix.index[:, 2])
+    row = np.repeat(np.arange(len(matrix.index)), np.diff(matrix.values.indptr))
+    squares = matrix.values.data.astype(np.float64) ** 2
+    places = matrix.index[row, 0].astype(np.int64) * matrix.period + matrix.values.indices
+    found = np.zeros((matrix.out_blocks, matrix.slots))
+    for turn in np.unique(giant[baby != 0]):
+        chosen = ((giant == turn) & (baby != 0))[row]
+        powers = np.bincount(places[chosen], squares[chosen], matrix.out_blocks * matrix.period)
+        tiled = np.tile(powers.reshape(matrix.out_blocks, -1), matrix.slots // matrix.period)
+        found += tiled * np.roll(switch, -int(turn))
+    return found
 
 
-def _steps(instruction: LinearTransform) -> tuple[bool, list[int], list[int]]:
-    """Return whether inputs are rotated, and giant steps and diagonals of each output block."""
+def _turns(instruction: LinearTransform) -> list[int]:
+    """Return the giant steps of each output block."""
     index = products(instruction.matrix, instruction.twin).index
-    split = Split(instruction.baby_step, instruction.baby_start)
-    giant, baby = split.apply(index[:, 2].astype(np.int64))
+    giant, _ = _shifts(instruction, index[:, 2])
     blocks = range(instruction.matrix.out_blocks)
-    turns = [np.unique(giant[(index[:, 0] == block) & (giant != 0)]).size for block in blocks]
-    return bool(baby.any()), turns, [int((index[:, 0] == block).sum()) for block in blocks]
+    return [np.unique(giant[(index[:, 0] == block) & (giant != 0)]).size for block in blocks]
+
+
+def _rounded(instruction: LinearTransform) -> list[float]:
+    """Return the products of each output block; of one that repeats, a share is rounded."""
+    matrix = instruction.matrix
+    index = products(matrix, instruction.twin).index
+    share = matrix.period / matrix.slots
+    return [share * int((index[:, 0] == block).sum()) for block in range(matrix.out_blocks)]
+
+
+def _shifts(
+    instruction: LinearTransform, shift: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return giant and baby step of each shift."""
+    split = Split(instruction.baby_step, instruction.baby_start)
+    return split.apply(shift.astype(np.int64))
