@@ -17,7 +17,8 @@ from hec.compiler.rotation_costs import steps_of
 from hec.compiler.schedule import Split, rotations
 
 Array = NDArray[np.float64]
-FEW: Final = 16.0  # effective terms of a sum, up to which one unusual term may decide it
+FEW: Final = 4.0  # terms of a sum that may be unusual at once
+PEAKS: Final = 6  # first slots in which SEAL's key switches err more, each by a third of the last
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class KernelSize:
     giants: tuple[int, ...] = ()  # steps by which sums are rotated, of all output blocks
     encoded: float = 0.0  # products per output block, one that repeats n times counting 1 / n
     filled: float = 1.0  # share of the rows that are not empty
-    turn_power: float = 0.0  # largest power of a row that one giant step collects, rotated before
+    peak_power: float = 0.0  # largest power of a row in products that a peak of baby steps meets
     lumpy_power: float = 0.0  # largest power of a row in terms too few to average anything
+    largest: float = 0.0  # square of the largest entry
 
 
 class KernelSizes:
@@ -82,8 +84,9 @@ def _measure(instruction: LinearTransform) -> KernelSize:
         *steps_of(matrix, split, instruction.twin),
         len(index) / matrix.out_blocks * matrix.period / matrix.slots,
         float(used.mean()),
-        _turn_power(matrix, split),
+        _peak_power(matrix, split),
         float(np.minimum(powers, FEW * lumps).max(initial=0.0)),
+        float(np.square(matrix.values.data, dtype=np.float64).max(initial=0.0)),
     )
 
 
@@ -92,14 +95,23 @@ def _row_sums(matrix: DiagonalMatrix, exponent: int) -> Array:
     return _sums(matrix, matrix.index[:, 0].astype(np.int64), matrix.out_blocks, exponent)
 
 
-def _turn_power(matrix: DiagonalMatrix, split: Split) -> float:
-    """Return the largest sum of squares of a row over the diagonals of one giant step."""
+def _peak_power(matrix: DiagonalMatrix, split: Split) -> float:
+    """Return the largest sum of squares where a giant step takes the first slots to.
+
+    Baby steps err most in those, as `noise.key_switching` says, so that each giant step has its own
+    place where the errors of all its baby steps are large at once.
+    """
     giant, baby = split.apply(matrix.index[:, 2].astype(np.int64))
     names, turn = np.unique(giant, return_inverse=True)
+    if not baby.any():
+        return 0.0
     group = matrix.index[:, 0] * len(names) + turn.reshape(-1)
     rotated = np.where(baby != 0, group, matrix.out_blocks * len(names))
-    sums = _sums(matrix, rotated, matrix.out_blocks * len(names) + 1, 2)
-    return float(sums[: -matrix.period].max(initial=0.0))
+    sums = _sums(matrix, rotated, matrix.out_blocks * len(names) + 1, 2)[: -matrix.period]
+    by_turn = sums.reshape(matrix.out_blocks, len(names), matrix.period)
+    slots = (np.arange(PEAKS) - names[:, None]) % matrix.period
+    met = np.take_along_axis(by_turn, slots[None], axis=2) / 9.0 ** np.arange(PEAKS)
+    return float(met.max(initial=0.0))
 
 
 def _sums(matrix: DiagonalMatrix, group: NDArray[np.int64], groups: int, exponent: int) -> Array:

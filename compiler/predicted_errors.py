@@ -15,7 +15,7 @@ Source: docs/design/009-noise-model.md; `noise`, for the error of every primitiv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import hypot, sqrt
 from typing import Final
@@ -55,6 +55,7 @@ from hec.compiler.polynomial_errors import (
     weights,
 )
 
+SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
 FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
 
 
@@ -65,14 +66,24 @@ class Variances:
     mean: float  # over the slots that hold something
     everywhere: float  # over all slots
     worst: float  # of the worst slot, at the usual size of values
-    most: float  # of any slot, at any size of values
+    most: float  # of any slot, at any size of values, but for spikes
+    spike: float  # what may come on top of it, in single slots
     filled: float  # share of the slots that hold something
 
-    def plus(self, mean: float, worst: float | None = None) -> Variances:
-        """Return the variances with those of an error of every slot added."""
-        worst = mean if worst is None else worst
-        grown = self.mean + mean, self.everywhere + mean, self.worst + worst, self.most + worst
-        return Variances(*grown, self.filled)
+    def plus(self, each: float, tail: float = 1.0, peak: float = 0.0) -> Variances:
+        """Return the variances with those of an error of every slot added.
+
+        Its bound is that of a Gaussian with `tail` times the variance; in few slots `peak` is
+        added.
+        """
+        return Variances(
+            self.mean + each,
+            self.everywhere + each,
+            self.worst + each + peak,
+            self.most + tail * each,
+            self.spike + peak,
+            self.filled,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def errors_of(
     caused = measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
     worst = tuple(sqrt(each.worst) for each in found)
-    most = (sqrt(each.most) for each in found)
+    most = (sqrt(each.most + each.spike) for each in found)
     tails = (tail(value.blocks * program.parameters.slots) for value in types)
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
     return Errors(means, worst if program.parameters.bootstrapping is None else means, bounds)
@@ -109,6 +120,16 @@ def errors_of(
 def tail(slots: int) -> float:
     """Return the deviations that none of `slots` Gaussian errors exceeds, but for `FAILURE`."""
     return float(-special.ndtri(FAILURE / (2 * slots)))
+
+
+@lru_cache(maxsize=64)
+def laplace(slots: int) -> float:
+    """Return the variance of a Gaussian over that of a Laplace distribution of the same tail.
+
+    An error times the secret key is a product of two complex Gaussians in every slot, one of which
+    stays the same until the key changes: its real part has the distribution of Laplace.
+    """
+    return float((np.log(slots / FAILURE) / sqrt(2) / tail(slots)) ** 2)
 
 
 @lru_cache(maxsize=1024)
@@ -153,7 +174,7 @@ class _Rules:
                 x = self.types[instruction.operand]
                 scale = x.scale / self.parameters.primes[x.level]
                 rounding = noise.rescaling(self.parameters.ring_degree) / scale
-                return self.found[instruction.operand].plus(rounding**2)
+                return self.found[instruction.operand].plus(rounding**2, self._tail)
             case ModSwitch() | Output():
                 return self.found[instruction.operand]
             case _:
@@ -164,9 +185,13 @@ class _Rules:
         return noise.encoding(self.parameters.ring_degree)
 
     def _switch(self, level: int, scale: float) -> tuple[float, float]:
-        """Mean and largest variance of a key switch at `level`, of values of that scale."""
+        """Variance of a key switch at `level`, of values of that scale, and what peaks add."""
         mean, worst = _key_switch_variances(self.parameters, level)
-        return mean / scale**2, worst / scale**2
+        return mean / scale**2, (worst - mean) / scale**2
+
+    @property
+    def _tail(self) -> float:
+        return laplace(self.parameters.slots)
 
     def _average(self, position: int) -> float:
         """What a sum of many slots of a value has for each of them."""
@@ -181,7 +206,7 @@ class _Rules:
     def _fresh(self, instruction: Input) -> Variances:
         error = (noise.encryption(self.parameters.ring_degree) / instruction.scale) ** 2
         filled = float(np.mean(instruction.layout.elements != UNUSED))
-        return Variances(error, error, error, error, filled)
+        return Variances(error, error, error, error, 0.0, filled)
 
     def _linear(self, instruction: LinearTransform) -> Variances:
         """What enters, grown by the rows; giant steps; and the rounding of the diagonals."""
@@ -190,30 +215,30 @@ class _Rules:
             self.found[instruction.operand],
             self.magnitudes[instruction.operand] ** 2,
         )
-        mean, worst = self._switch(x.level, x.scale)
+        each, peak = self._switch(x.level, x.scale)
         if not (size.rotates_first or instruction.twin):
-            mean = worst = 0.0
-        peaks = (worst - mean) * size.turn_power
-        rows = (entering.mean + mean) * size.mean_power
+            each = peak = 0.0
+        rows = (entering.mean + each) * size.mean_power
         average = self._average(instruction.operand)
         lumps = max(0.0, entering.most - average) * size.lumpy_power
         rounding = size.encoded * (self._encoding / instruction.plain_scale) ** 2
         few = min(1.0, FEW / max(size.diagonals, 1.0))
         largest = square + few * (self._largest(instruction.operand) - square)
-        turned, turned_worst = self._switch(x.level, x.scale * instruction.plain_scale)
         encoded = rounding * square * entering.filled
+        turned, turned_peak = self._switch(x.level, x.scale * instruction.plain_scale)
         return Variances(
             rows + encoded,
             rows * size.filled + encoded,
-            (entering.worst + mean) * size.power + rounding * square,
-            (average + mean) * size.power + lumps + peaks + rounding * largest,
+            (entering.worst + each) * size.power + rounding * square,
+            (average + each) * size.power + lumps + rounding * largest,
+            entering.spike * size.largest + peak * size.peak_power,
             size.filled,
-        ).plus(size.turns * turned, size.turns * turned_worst)
+        ).plus(size.turns * turned, self._tail, size.turns * turned_peak)
 
     def _rotate_sum(self, instruction: RotateSum) -> Variances:
         """Each step adds up two independent slots, and a key switch that later steps spread."""
         x, entering = self.types[instruction.operand], self.found[instruction.operand]
-        mean, worst = self._switch(x.level, x.scale)
+        each, peak = self._switch(x.level, x.scale)
         steps, terms = len(instruction.steps), 2.0 ** len(instruction.steps)
         everywhere = terms * entering.everywhere
         average = self._average(instruction.operand)
@@ -223,8 +248,9 @@ class _Rules:
             everywhere,
             terms * entering.worst,
             terms * average + lumps,
+            entering.spike,
             min(1.0, terms * entering.filled),
-        ).plus((terms - 1) * mean, (terms - 1) * mean + steps * (worst - mean))
+        ).plus((terms - 1) * each, self._tail, steps * peak)
 
     def _sum(self, left: Variances, right: Variances) -> Variances:
         """Errors are independent as a rule; in the worst case they are the same."""
@@ -233,6 +259,7 @@ class _Rules:
             left.everywhere + right.everywhere,
             left.worst + right.worst,
             (sqrt(left.most) + sqrt(right.most)) ** 2,
+            (sqrt(left.spike) + sqrt(right.spike)) ** 2,
             max(left.filled, right.filled),
         )
 
@@ -244,27 +271,30 @@ class _Rules:
         mean = a * y.mean + b * x.mean
         most = doubled * (self._largest(left) * y.most + self._largest(right) * x.most)
         filled = min(x.filled, y.filled)
-        grown = Variances(mean, filled * mean, a * y.worst + b * x.worst, most, filled)
+        spike = SPIKED**2 * (a * y.spike + b * x.spike)
+        worst = a * y.worst + b * x.worst
+        grown = Variances(mean, filled * mean, worst, most, spike, filled)
         kind = self.types[left]
-        return grown.plus(*self._switch(kind.level, kind.scale * self.types[right].scale))
+        each, peak = self._switch(kind.level, kind.scale * self.types[right].scale)
+        return grown.plus(each, self._tail, peak)
 
     def _polynomial(self, instruction: Polynomial) -> Variances:
         """What enters times the slope, and the errors of all steps."""
         operand = instruction.operand
         x, entering = self.types[operand], self.found[operand]
         gain = gains(instruction, self.magnitudes[operand])
-        mean, worst = gain.entering * entering.mean, gain.entering * entering.worst
-        most = gain.entering_most * entering.most
+        usual, most = gain.entering, gain.entering_most
+        mean, worst = usual * entering.mean, usual * entering.worst
+        found = Variances(mean, mean, worst, most * entering.most, most * entering.spike, 1.0)
         steps = sources(instruction, self.parameters.primes, x.level, x.scale)
-        for step, usual, largest in zip(steps, gain.made, gain.made_most, strict=True):
-            made, made_worst = self._made(step)
-            mean += usual * made
-            worst += usual * made_worst
-            most += largest * made_worst
-        return Variances(mean, mean, worst, most, entering.filled)
+        for step, usual, most in zip(steps, gain.made, gain.made_most, strict=True):
+            each, peak = self._made(step)
+            tail = self._tail * most / usual if usual else 0.0
+            found = found.plus(usual * each, tail, usual * peak)
+        return replace(found, filled=entering.filled)
 
     def _made(self, step: Source) -> tuple[float, float]:
-        """Mean and largest variance of the error that a step of a polynomial adds."""
+        """Variance of the error that a step of a polynomial adds, and what peaks add to it."""
         match step.kind:
             case Kind.SWITCH:
                 return self._switch(step.level, step.scale)
@@ -276,7 +306,7 @@ class _Rules:
                 error = self._encoding
             case _:
                 assert_never(step.kind)
-        return (error / step.scale) ** 2, (error / step.scale) ** 2
+        return (error / step.scale) ** 2, 0.0
 
     def _bootstrap(self, instruction: Bootstrap) -> Variances:
         """The slope times the errors that enter and that the bootstrap makes, and the rest."""
@@ -290,4 +320,4 @@ class _Rules:
         entering = self.found[instruction.operand]
         mean = usual * (entering.mean + (0.0 if self.measured else made)) + flat
         most = largest * (entering.most + made) + flat
-        return Variances(mean, mean, mean, most, entering.filled)
+        return Variances(mean, mean, mean, most, largest * entering.spike, entering.filled)
