@@ -10,7 +10,13 @@ import pytest
 
 from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import ckks_ir, noise
-from hec.compiler.ckks_ir import Bootstrapping, Instruction, LinearTransform, Program
+from hec.compiler.ckks_ir import (
+    Bootstrapping,
+    DiagonalMatrix,
+    Instruction,
+    LinearTransform,
+    Program,
+)
 from hec.compiler.cost import (
     CostCounter,
     Counted,
@@ -148,11 +154,27 @@ def linear(shifts: tuple[int, ...], step: int = 1, plain: float = SCALE) -> Line
 
 def test_a_matrix_without_rotations_gains_and_rounds() -> None:
     instruction = linear((0,))
-    gain = float((instruction.matrix.values.toarray() ** 2).max())
-    rounding = noise.encoding(TINY.ring_degree) / SCALE
+    gains = instruction.matrix.values.toarray() ** 2
+    filled = 4 / TINY.slots  # of the input
+    rounded = filled * (noise.encoding(TINY.ring_degree) / SCALE * HALF) ** 2
     found = last(instruction)
-    assert found <= sqrt(gain * FRESH**2 + (rounding * HALF) ** 2) * (1 + 1e-6)
-    assert found >= sqrt(gain) * FRESH
+    assert found == pytest.approx(sqrt(float(gains.mean()) * FRESH**2 + rounded))
+    worst = predicted(instruction, output(1)).output_error / CONFIDENCE
+    assert worst > sqrt(float(gains.max())) * FRESH
+
+
+def output(operand: int) -> ckks_ir.Output:
+    return ckks_ir.Output(operand, "y", first_slots(TINY.slots, 4), 1.0)
+
+
+def test_what_repeats_is_rounded_in_a_share_of_the_coefficients() -> None:
+    once = linear((0,), plain=2.0**14)
+    small = diagonals(1, TINY.slots // 4, (1, 1), (0,))
+    index, values = small.index, small.values
+    repeated = DiagonalMatrix(TINY.slots, 1, 1, index, values)
+    assert repeated.period == TINY.slots // 4
+    quarter = LinearTransform(0, repeated, 1, 0, 2.0**14)
+    assert last(quarter) == pytest.approx(last(once) / 2, rel=1e-3)
 
 
 def test_rotations_add_errors() -> None:
@@ -170,8 +192,11 @@ def test_a_polynomial_multiplies_the_error_by_its_slope(degree: int) -> None:
     flat = np.eye(degree + 1)[0]
     assert last(ckks_ir.Polynomial(0, steep, SCALE)) > last(ckks_ir.Polynomial(0, flat, SCALE))
     rows = np.stack([steep, flat], axis=1)[:, None, :].repeat(TINY.slots // 2, axis=2)
-    alike = last(ckks_ir.Polynomial(0, rows, SCALE))
-    assert alike == pytest.approx(last(ckks_ir.Polynomial(0, steep, SCALE)))
+    few, many, mixed = (
+        predicted(ckks_ir.Polynomial(0, values, SCALE)) for values in (flat, steep, rows)
+    )
+    assert few.deviations[1] < mixed.deviations[1] < many.deviations[1]
+    assert mixed.bounds[1] >= many.bounds[1]
 
 
 def test_the_worst_output_decides() -> None:

@@ -50,13 +50,32 @@ def assert_deviation(error: Array, predicted: float | Array) -> None:
     np.testing.assert_allclose(ratio, 1, rtol=0.25)
 
 
-def test_encoding_rounds_every_coefficient(random: np.random.Generator) -> None:
-    assert_deviation(fraction(random), noise.encoding(N))
+def encoded(values: Array) -> Array:
+    """Return the coefficients of the polynomials that have real `values` in the slots."""
+    powers = np.array([pow(3, slot, 2 * N) for slot in range(N // 2)])
+    return values @ np.cos(np.pi * np.outer(powers, np.arange(N)) / N) * 2 / N
+
+
+def roundings(random: np.random.Generator, repeats: int = 1) -> Array:
+    values = np.tile(random.uniform(-1, 1, (TRIES, N // 2 // repeats)), repeats) * 1e6
+    exact = encoded(values)
+    np.testing.assert_allclose(slots(exact), values, atol=1e-3)
+    return np.round(exact) - exact
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_encoding_rounds_every_coefficient_that_is_not_zero(
+    repeats: int, random: np.random.Generator
+) -> None:
+    """As vectors are real, so are their errors."""
+    predicted = noise.encoding(N) / np.sqrt(repeats)
+    found = np.sqrt((slots(roundings(random, repeats)) ** 2).mean())
+    assert found == pytest.approx(predicted, rel=TOLERANCE)
 
 
 def test_encryption_adds_a_small_polynomial_to_the_rounding(random: np.random.Generator) -> None:
     fresh = np.round(random.normal(0, noise.ERROR_DEVIATION, (TRIES, N)))
-    assert_deviation(fresh + fraction(random), noise.encryption(N))
+    assert_deviation(fresh + roundings(random), noise.encryption(N))
 
 
 def test_rescaling_rounds_both_polynomials(random: np.random.Generator) -> None:

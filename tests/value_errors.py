@@ -1,0 +1,124 @@
+"""The errors of every value of a plan's Program: predicted, in the simulator, on ciphertexts.
+
+Only a test may decrypt what lies between input and output: it has the secret key and the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hec.compiler.ckks_ir import Output
+from hec.compiler.forecast import forecast
+from hec.compiler.plan import Plan
+from hec.compiler.typing_rules import infer_types
+from hec.runtime import container, executor
+from hec.runtime.cleartext import Slots
+from hec.runtime.client import Client
+from hec.runtime.server import Server
+from hec.runtime.simulate import _encrypted, _Exact, by_name
+from hec.runtime.simulator import Simulator
+
+Array = NDArray[np.float64]
+Values = dict[int, Array]  # (samples, blocks, slots) by position
+RMS_BITS = 1.0  # between predicted and measured root mean squares
+LOOSE_BITS = 6.0  # between a bound and the largest error that is measured
+NOTHING = 1e-12  # in all samples: the slot holds nothing
+
+
+@dataclass(frozen=True)
+class ValueError_:
+    """One value: its errors over samples and slots in use, and what was predicted."""
+
+    name: str
+    rms: float
+    largest: float
+    deviation: float
+    bound: float
+
+    @property
+    def off(self) -> float:
+        """Bits by which the prediction is larger."""
+        return log2(self.deviation / self.rms)
+
+    @property
+    def loose(self) -> float:
+        """Bits by which the bound is larger than the largest error; negative: it does not hold."""
+        return log2(self.bound / self.largest)
+
+
+def in_the_clear(plan: Plan, samples: Mapping[str, Array]) -> Values:
+    return _values(plan, samples, _Exact(plan.client.parameters))
+
+
+def simulated(plan: Plan, samples: Mapping[str, Array], seed: int = 0) -> Values:
+    return _values(plan, samples, Simulator(plan.client.parameters, seed))
+
+
+def _values(plan: Plan, samples: Mapping[str, Array], backend: _Exact | Simulator) -> Values:
+    found: Values = {}
+
+    def see(position: int, value: list[Slots]) -> None:
+        if value:
+            found[position] = np.stack([block.values for block in value], axis=1)
+
+    arrays = by_name(plan, samples)
+    backend.start_batch(len(next(iter(arrays.values()))))
+    fresh = {item.name: _encrypted(item, arrays[item.name], backend) for item in plan.client.inputs}
+    executor.run(executor.prepare(plan.server.program, backend), fresh, see)
+    return found
+
+
+def decrypted(plan: Plan, samples: Mapping[str, Array]) -> Values:
+    """Encrypt the samples one by one, and decrypt every value on the way."""
+    client = Client(plan)
+    server = Server(plan, client.evaluation_keys())
+    types, rows = infer_types(plan.server.program), dict[int, list[Array]]()
+
+    def see(position: int, value: list[object]) -> None:
+        kind = types[position]
+        data = (server._evaluator.save(block, kind.level, kind.scale) for block in value)
+        blocks = [client._secret.decrypt(each, kind.level, kind.scale, "test") for each in data]
+        if blocks:
+            rows.setdefault(position, []).append(np.stack(blocks))
+
+    for number in range(len(next(iter(samples.values())))):
+        request = client.encrypt({name: array[number] for name, array in samples.items()})
+        blobs = container.unpack(request, "encrypted input", plan.client, "")
+        inputs = {i.name: server._load(i, blobs[i.name], "") for i in plan.client.inputs}
+        executor.run(server._prepared, inputs, see)
+    return {position: np.stack(row) for position, row in rows.items()}
+
+
+def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
+    """Return every value's errors; outputs are their operands, in the slots that are read."""
+    server, results = plan.server, list[ValueError_]()
+    predicted = forecast(server.program, server.magnitudes, measured=server.deviations)
+    for position, instruction in enumerate(server.program.instructions):
+        source, used = position, None
+        if isinstance(instruction, Output):
+            source, used = instruction.operand, instruction.layout.elements >= 0
+        else:
+            used = (np.abs(exact[position]) > NOTHING).any(axis=0)
+        error = (found[source] - exact[source])[:, used]
+        results.append(
+            ValueError_(
+                f"{position} {type(instruction).__name__}",
+                float(np.sqrt(np.mean(error**2))),
+                float(np.abs(error).max()),
+                predicted.deviations[position],
+                predicted.bounds[position],
+            )
+        )
+    return results
+
+
+def assert_as_predicted(errors: list[ValueError_], bits: float = RMS_BITS) -> None:
+    """Every value errs as predicted, and its bound holds and is not a loose one."""
+    for each in errors:
+        assert abs(each.off) <= bits, each
+        assert 0 <= each.loose <= LOOSE_BITS, each
