@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import errors_of
+from hec.compiler.predicted_errors import Known, errors_of
 from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -35,16 +35,19 @@ def forecast(
     magnitudes: Sequence[float],
     sizes: KernelSizes | None = None,
     measured: Sequence[float] | None = None,
+    coherence: Sequence[float] = (),
+    peaks: Sequence[float] = (),
 ) -> Forecast:
     """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1].
 
     `measured` are deviations that samples showed to come from the errors of bootstraps; the rules
-    add all others.
+    add all others. `coherence` tells by how much errors that enter an instruction grow more than by
+    the rules, on samples; `peaks[i]` is the largest magnitude of value i.
     """
     sizes = sizes or KernelSizes()
     types = infer_types(program)
     seconds = seconds_of(program, types, sizes)
-    errors = errors_of(program, types, magnitudes, sizes, measured)
+    errors = errors_of(program, types, Known(magnitudes, measured or (), coherence, peaks), sizes)
     outputs = [i for i in program.instructions if isinstance(i, Output)]
     worst = max((errors.worst[i.operand] * abs(i.factor) for i in outputs), default=0.0)
     spare = headroom(program.parameters, types)

@@ -99,3 +99,5 @@ class ServerPart:
     reason: str = ""  # why this backend and this way, for people
     approximation: tuple[float, ...] = ()  # rms of approximated - exact, every value; (): unknown
     calibrated: CalibrationResult | None = None  # None: there were no samples
+    peaks: tuple[float, ...] = ()  # largest magnitude of every value on samples, likewise
+    coherence: tuple[float, ...] = ()  # of errors that enter every instruction; (): unknown

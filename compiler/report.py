@@ -217,7 +217,13 @@ def server_report(server: ServerPart) -> ServerReport:
     """Return what the Program costs, layer by layer."""
     program = server.program
     magnitudes = server.magnitudes or (1.0,) * len(program.instructions)
-    predicted = forecast(program, magnitudes, measured=server.deviations)
+    predicted = forecast(
+        program,
+        magnitudes,
+        measured=server.deviations,
+        coherence=server.coherence,
+        peaks=server.peaks,
+    )
     counts = _Counts(program.parameters, infer_types(program))
     layers = tuple(
         _layer(server, group, counts, predicted.seconds, predicted.deviations)

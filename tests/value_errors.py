@@ -31,7 +31,7 @@ NOTHING = 1e-12  # in all samples: the slot holds nothing
 
 
 @dataclass(frozen=True)
-class ValueError_:
+class Compared:
     """One value: its errors over samples and slots in use, and what was predicted."""
 
     name: str
@@ -94,10 +94,16 @@ def decrypted(plan: Plan, samples: Mapping[str, Array]) -> Values:
     return {position: np.stack(row) for position, row in rows.items()}
 
 
-def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
+def compared(plan: Plan, exact: Values, found: Values) -> list[Compared]:
     """Return every value's errors; outputs are their operands, in the slots that are read."""
-    server, results = plan.server, list[ValueError_]()
-    predicted = forecast(server.program, server.magnitudes, measured=server.deviations)
+    server, results = plan.server, list[Compared]()
+    predicted = forecast(
+        server.program,
+        server.magnitudes,
+        measured=server.deviations,
+        coherence=server.coherence,
+        peaks=server.peaks,
+    )
     for position, instruction in enumerate(server.program.instructions):
         source, used = position, None
         if isinstance(instruction, Output):
@@ -106,7 +112,7 @@ def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
             used = (np.abs(exact[position]) > NOTHING).any(axis=0)
         error = (found[source] - exact[source])[:, used]
         results.append(
-            ValueError_(
+            Compared(
                 f"{position} {type(instruction).__name__}",
                 float(np.sqrt(np.mean(error**2))),
                 float(np.abs(error).max()),
@@ -117,7 +123,7 @@ def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
     return results
 
 
-def assert_as_predicted(errors: list[ValueError_], bits: float = RMS_BITS) -> None:
+def assert_as_predicted(errors: list[Compared], bits: float = RMS_BITS) -> None:
     """Every value errs as predicted, and its bound holds and is not a loose one."""
     for each in errors:
         assert abs(each.off) <= bits, each
