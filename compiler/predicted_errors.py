@@ -56,7 +56,8 @@ from hec.compiler.polynomial_errors import (
 )
 
 SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
-REACH: Final = 4.0  # times its rms: the largest value of a slot
+REACH: Final = 3.4  # times its rms: the largest value of a slot; so that times `tail` it is the tail
+# of a product of two Gaussians, value and error
 PEAK: Final = 1.25  # times the largest value that samples showed, likewise
 FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
 
