@@ -56,7 +56,9 @@ from hec.compiler.polynomial_errors import (
 )
 
 SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
-REACH: Final = 3.4  # times its rms: the largest value of a slot; so that times `tail` it is the tail
+REACH: Final = (
+    3.4  # times its rms: the largest value of a slot; so that times `tail` it is the tail
+)
 # of a product of two Gaussians, value and error
 PEAK: Final = 1.25  # times the largest value that samples showed, likewise
 FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
@@ -222,6 +224,10 @@ class _Rules:
         mean, worst = _key_switch_variances(self.parameters, level)
         return mean / scale**2, (worst - mean) / scale**2
 
+    def _together(self, peak: float, count: int) -> float:
+        """What the peaks of several rotations add up to: on OpenFHE they are the same."""
+        return peak * (count**2 if self.parameters.digits else count)
+
     @property
     def _tail(self) -> float:
         return laplace(self.parameters.slots)
@@ -272,7 +278,7 @@ class _Rules:
             (average + each) * size.power + lumps + rounding * largest,
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,
-        ).plus(size.turns * turned, self._tail, size.turns * turned_peak)
+        ).plus(size.turns * turned, self._tail, self._together(turned_peak, size.turns))
 
     def _rotate_sum(self, instruction: RotateSum) -> Variances:
         """Each step adds up two independent slots, and a key switch that later steps spread."""
@@ -289,7 +295,7 @@ class _Rules:
             terms * average + lumps,
             entering.spike,
             min(1.0, terms * entering.filled),
-        ).plus((terms - 1) * each, self._tail, steps * peak)
+        ).plus((terms - 1) * each, self._tail, self._together(peak, steps))
 
     def _sum(self, left: Variances, right: Variances) -> Variances:
         """Errors are independent as a rule; in the worst case they are the same."""
