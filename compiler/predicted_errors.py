@@ -127,10 +127,13 @@ def errors_of(
     caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
     worst = tuple(sqrt(each.worst) for each in found)
+    if program.parameters.bootstrapping is not None:  # many layers mix all rows, but not spikes
+        pairs = zip(means, found, strict=True)
+        worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
     most = (sqrt(each.most + each.spike) for each in found)
     tails = (tail(value.blocks * program.parameters.slots) for value in types)
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
-    return Errors(means, worst if program.parameters.bootstrapping is None else means, bounds)
+    return Errors(means, worst, bounds)
 
 
 def fresh_errors(
@@ -274,7 +277,7 @@ class _Rules:
         return Variances(
             rows + encoded,
             rows * size.filled + encoded,
-            (entering.worst + each) * size.power + rounding * square,
+            (entering.worst + each) * size.power + encoded,
             (average + each) * size.power + lumps + rounding * largest,
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,

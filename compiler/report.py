@@ -29,13 +29,14 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.cost import CostCounter, Counted, bootstrap_seconds
-from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
+from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.kernels import ConstantCache, apply_polynomial, diagonal_bytes
 from hec.compiler.memory import count_keys, keys_bytes, server_memory
 from hec.compiler.message_sizes import ciphertext_bytes, stored_bytes
 from hec.compiler.noise import bootstrapping
 from hec.compiler.pairing import products
 from hec.compiler.plan import Plan
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput, ServerPart
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.security import max_modulus_bits
@@ -216,14 +217,7 @@ def _tensor(
 def server_report(server: ServerPart) -> ServerReport:
     """Return what the Program costs, layer by layer."""
     program = server.program
-    magnitudes = server.magnitudes or (1.0,) * len(program.instructions)
-    predicted = forecast(
-        program,
-        magnitudes,
-        measured=server.deviations,
-        coherence=server.coherence,
-        peaks=server.peaks,
-    )
+    predicted = forecast_of(server)
     counts = _Counts(program.parameters, infer_types(program))
     layers = tuple(
         _layer(server, group, counts, predicted.seconds, predicted.deviations)

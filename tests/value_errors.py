@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import EncryptionParameters, Output, ValueType
-from hec.compiler.forecast import forecast
 from hec.compiler.plan import Plan
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
 from hec.runtime import container, executor, sides
 from hec.runtime.cleartext import Slots
@@ -113,13 +113,7 @@ def _readable(kind: ValueType, parameters: EncryptionParameters) -> ValueType | 
 def compared(plan: Plan, exact: Values, found: Values) -> list[Compared]:
     """Return every value's errors; outputs are their operands, in the slots that are read."""
     server, results = plan.server, list[Compared]()
-    predicted = forecast(
-        server.program,
-        server.magnitudes,
-        measured=server.deviations,
-        coherence=server.coherence,
-        peaks=server.peaks,
-    )
+    predicted = forecast_of(server)
     for position, instruction in enumerate(server.program.instructions):
         source, used = position, None
         if isinstance(instruction, Output):
