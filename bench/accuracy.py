@@ -16,9 +16,12 @@ import typer
 import hec
 import rows
 import session
+from hec.compiler.ckks_ir import Output
+from hec.compiler.plan_forecast import forecast_of
 from hec.runtime.simulate import run_clear
 from models import data_folder, select
 
+FEW = 100  # samples on which the error of encryption alone is simulated
 NETWORK = rows.Column("network", "model")
 TABLES = {
     "Accuracy": [
@@ -31,6 +34,9 @@ TABLES = {
         rows.Column("rms of outputs", "output_rms"),
         rows.Column("rms error, simulated", "simulated_error"),
         rows.Column("rms error, encrypted", "encrypted_error"),
+        rows.Column("of encryption alone: forecast", "noise_forecast"),
+        rows.Column("simulated", "noise_simulated"),
+        rows.Column("measured", "noise_measured"),
         rows.Column("promised bits", "promised_bits", rows.tenths),
         rows.Column("bits kept, worst", "kept_bits", rows.tenths),
         rows.Column("encrypted agree", "encrypted_agreement"),
@@ -68,6 +74,10 @@ def measure(name: str, folder: Path, backend: str, simulated: int, encrypted: in
         "output_rms": session.rms(clear),
         **session.parameters(plan),
     }
+    few = test[:FEW]
+    exact = session.as_matrix(run_clear(plan, few).outputs, len(few))
+    row["noise_forecast"] = _forecast_error(plan)
+    row["noise_simulated"] = session.rms(predicted[: len(few)] - exact)
     if samples.labels is not None:
         labels = samples.labels[:simulated]
         row["accuracy"] = float((predicted.argmax(axis=1) == labels).mean())
@@ -75,6 +85,13 @@ def measure(name: str, folder: Path, backend: str, simulated: int, encrypted: in
     if encrypted:
         row |= _encrypted(plan, test[:encrypted], clear[:encrypted])
     return row | {"peak_bytes": session.peak_bytes()}
+
+
+def _forecast_error(plan: hec.Plan) -> float:
+    """Return the root mean square of the error that encryption adds to the outputs, predicted."""
+    deviations = forecast_of(plan.server).deviations
+    outputs = (x for x in plan.server.program.instructions if isinstance(x, Output))
+    return max(deviations[x.operand] * abs(x.factor) for x in outputs)
 
 
 def _encrypted(
@@ -97,6 +114,7 @@ def _encrypted(
     found = np.stack(outputs)
     return {
         "encrypted_error": session.rms(found - clear),
+        "noise_measured": session.rms(found - exact),
         "promised_bits": plan.client.precision,
         "kept_bits": float(-np.log2(np.abs(found - exact).max())),
         "encrypted_agreement": f"{(found.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",

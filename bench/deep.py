@@ -21,8 +21,9 @@ import typer
 import hec
 import rows
 import session
-from hec.compiler.forecast import CONFIDENCE, forecast
+from hec.compiler.forecast import CONFIDENCE
 from hec.compiler.memory import DEFAULT_MAX_RAM
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.report import report
 from hec.runtime.simulate import run_clear, run_simulated
 from models import data_folder, select
@@ -127,7 +128,7 @@ def _simulated(plan: hec.Plan, test: session.NDArray[np.float32], clear: session
 def _forecast_error(plan: hec.Plan) -> float:
     """Return the root mean square error that encryption is predicted to add to the outputs."""
     server = plan.server
-    predicted = forecast(server.program, server.magnitudes, measured=server.deviations)
+    predicted = forecast_of(server)
     return predicted.output_error / CONFIDENCE
 
 

@@ -24,15 +24,12 @@ def check_trace(path: Path, output: Path, inputs: Sequence[Path]) -> None:
 
 def traced(plan: Plan) -> Trace:
     """Return an empty trace that knows the forecast of every instruction."""
-    from hec.compiler.forecast import forecast
     from hec.compiler.host_costs import chosen_table
+    from hec.compiler.plan_forecast import forecast_of
     from hec.runtime.trace import Trace
 
-    program = plan.server.program
     table = chosen_table(None, plan.client.backend)
-    magnitudes = plan.server.magnitudes or (1.0,) * len(program.instructions)
-    measured = plan.server.deviations
-    return Trace(forecast(program, magnitudes, measured=measured, table=table).seconds)
+    return Trace(forecast_of(plan.server, table).seconds)
 
 
 def show_trace(trace: Trace, path: Path) -> None:

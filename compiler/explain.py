@@ -26,12 +26,12 @@ from hec.compiler.errors import CompileError
 from hec.compiler.explain_levels import LevelStory, level_story
 from hec.compiler.explain_matrix import MatrixStory, matrix_story
 from hec.compiler.explain_series import SeriesStory, series_story, with_errors
-from hec.compiler.forecast import forecast
 from hec.compiler.layer_report import layer_reports
 from hec.compiler.layers import Layer, find_layer, layers, tensor_at
 from hec.compiler.onnx_node import node_name
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.typing_rules import infer_types, operands
 
@@ -118,10 +118,7 @@ class _Teller:
         self.types = infer_types(self.program)
         self.layers = layers(self.server)
         self.owner = {i: layer for layer in self.layers for i in layer.positions}
-        magnitudes = self.server.magnitudes or (1.0,) * len(self.instructions)
-        self.forecast = forecast(
-            self.program, magnitudes, measured=self.server.deviations, table=table
-        )
+        self.forecast = forecast_of(self.server, table)
 
     def story(self, layer: Layer) -> LayerStory:
         """Return the story of one layer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import errors_of
+from hec.compiler.predicted_errors import Known, errors_of
 from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -33,20 +33,19 @@ class Forecast:
 
 def forecast(
     program: Program,
-    magnitudes: Sequence[float],
+    known: Known | Sequence[float],
     sizes: KernelSizes | None = None,
-    measured: Sequence[float] | None = None,
     table: CostTable = REFERENCE,
 ) -> Forecast:
-    """Predict; `magnitudes[i]` is the root mean square of value i, slots in [-1, 1].
+    """Predict, from what is known of the values: all of it, or only their magnitudes.
 
-    `measured` are deviations that samples showed to come from the errors of bootstraps; the rules
-    add all others. Seconds are those of `table`'s machine.
+    Seconds are those of `table`'s machine.
     """
+    known = known if isinstance(known, Known) else Known(known)
     sizes = sizes or KernelSizes()
     types = infer_types(program)
     seconds = seconds_of(program, types, sizes, table)
-    errors = errors_of(program, types, magnitudes, sizes, measured)
+    errors = errors_of(program, types, known, sizes)
     outputs = [i for i in program.instructions if isinstance(i, Output)]
     worst = max((errors.worst[i.operand] * abs(i.factor) for i in outputs), default=0.0)
     spare = headroom(program.parameters, types)

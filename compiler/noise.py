@@ -59,7 +59,7 @@ def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.fl
     slots get many times the error of the others, unless the special prime is larger by some bits.
     """
     if parameters.digits:
-        return np.full(parameters.slots, hybrid_key_switching(parameters, level))
+        return hybrid_key_switching(parameters, level)
     degree, special = parameters.ring_degree, prod(parameters.special_primes)
     ratio = sum((prime / special) ** 2 for prime in parameters.primes[: level + 1])
     products = ratio * ERROR_DEVIATION**2 * (degree * ROUNDING_VARIANCE + _peaks(degree))
@@ -67,19 +67,23 @@ def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.fl
     return np.asarray(np.sqrt(degree / 2 * (products + rounding)), np.float64)
 
 
-def hybrid_key_switching(parameters: EncryptionParameters, level: int) -> float:
-    """Error of one rotation or relinearization at `level` in OpenFHE, the same in every slot.
+def hybrid_key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.float64]:
+    """Error of one rotation or relinearization at `level` in OpenFHE, in every slot, (slots,).
 
-    A digit is the product of neighbouring primes, centred; the special primes take its size away.
+    A digit is the product of neighbouring primes; the special primes take its size away. Neither
+    digits nor what that division leaves are centred: the mean of what it leaves, 1/2, meets the
+    secret key, and is the same error for every rotation.
+    Source: measured, OpenFHE 1.6.1: 1.3e5 to 4e5 in slot 0 at ring degree 2^13.
     """
     degree, special = parameters.ring_degree, prod(parameters.special_primes)
     width = ceil(len(parameters.primes) / parameters.digits)
     kept = parameters.primes[: level + 1]
     digits = [prod(kept[start : start + width]) for start in range(0, len(kept), width)]
     ratio = sum((digit / special) ** 2 for digit in digits)
-    products = ratio * ERROR_DEVIATION**2 * degree * ROUNDING_VARIANCE
-    rounding = ROUNDING_VARIANCE * (1 + SECRET_VARIANCE * degree)
-    return _in_slots(degree, products + rounding)
+    peaks = _peaks(degree)
+    products = ratio * ERROR_DEVIATION**2 * (degree * ROUNDING_VARIANCE + peaks)
+    rounding = (ROUNDING_VARIANCE + peaks / degree) * (1 + SECRET_VARIANCE * degree)
+    return np.asarray(np.sqrt(degree / 2 * (products + rounding)), np.float64)
 
 
 def bootstrapping(parameters: EncryptionParameters) -> float:

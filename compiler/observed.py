@@ -33,6 +33,7 @@ class Observed:
     sensitivities: tuple[float, ...] | None  # its error over that of the bootstraps; None: unknown
     outputs: tuple[Array, ...] = ()  # of the graph, (samples, elements) each, where there are some
     approximation: tuple[float, ...] = ()  # rms of approximated - exact, likewise
+    peaks: tuple[float, ...] = ()  # largest magnitude, likewise
 
     def deviations(
         self, parameters: EncryptionParameters, sources: Sequence[int]
@@ -50,14 +51,18 @@ def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     magnitudes = tuple(
         ASSUMED_MAGNITUDE if seen.values is None else _rms(seen.values) for seen in ranges
     )
-    found = ((output, ranges[output.operand].values) for output in graph.outputs)
-    outputs = tuple(output.factor * values for output, values in found if values is not None)
+    shown = ((output, ranges[output.operand].values) for output in graph.outputs)
+    outputs = tuple(output.factor * values for output, values in shown if values is not None)
     approximation = _approximation(graph, ranges)
+    known = calibration.samples is not None
+    peaks = tuple(max(map(abs, seen.interval())) for seen in ranges) if known else ()
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     if calibration.samples is None or not refreshes:
-        return Observed(magnitudes, None, outputs, approximation)
+        return Observed(magnitudes, None, outputs, approximation, peaks)
     samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-    return Observed(magnitudes, tuple(_sensitivities(graph, samples)), outputs, approximation)
+    return Observed(
+        magnitudes, tuple(_sensitivities(graph, samples)), outputs, approximation, peaks
+    )
 
 
 def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, ...]:

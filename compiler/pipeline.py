@@ -222,7 +222,7 @@ def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> Serv
         labels.append("" if is_end else _label(graph.operations[source]))
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
     deviations = chosen.observed.deviations(program.parameters, sources)
-    known = chosen.observed.approximation
+    known, peaks = chosen.observed.approximation, chosen.observed.peaks
     return ServerPart(
         program,
         tuple(labels),
@@ -236,6 +236,9 @@ def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> Serv
         tuple(_tensors(chosen)),
         sources,
         target,
+        None,
+        tuple(peaks[source] for source in sources) if peaks else (),
+        _coherence(chosen),
     )
 
 
@@ -249,6 +252,14 @@ def _tensors(chosen: Candidate) -> Iterator[PlanTensor]:
             known[key] = packing(layout, operation.shape)
         nodes = () if isinstance(operation, Input) else operation.origin
         yield PlanTensor(nodes, operation.shape, known[key])
+
+
+def _coherence(chosen: Candidate) -> tuple[float, ...]:
+    """Return what errors that enter each instruction do beyond the rules: once for each layer."""
+    known, lowered = chosen.coherence, chosen.choice.lowered
+    grows = (ckks_ir.LinearTransform, ckks_ir.Multiply, ckks_ir.Polynomial)
+    pairs = zip(lowered.program.instructions, lowered.sources, strict=True)
+    return tuple(known[i] if isinstance(x, grows) else 1.0 for x, i in pairs) if known else ()
 
 
 def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:

@@ -115,3 +115,5 @@ class ServerPart:
     sources: tuple[int, ...] = ()  # one per instruction: the tensor that it belongs to
     target: Target | None = None  # what was asked for; None: not known
     advice: tuple[Alternative, ...] | None = None  # None: no alternative was compiled
+    peaks: tuple[float, ...] = ()  # largest magnitude of every value on samples, likewise
+    coherence: tuple[float, ...] = ()  # of errors that enter every instruction; (): unknown

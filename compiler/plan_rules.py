@@ -78,6 +78,10 @@ def check_server(part: ServerPart, client: ClientPart, place: str) -> None:
 def _check_approximation(part: ServerPart, place: str) -> None:
     count, known = len(part.program.instructions), part.calibrated
     _require(len(part.approximation) in (0, count), "errors of approximation are missing", place)
+    _require(len(part.peaks) in (0, count), "peaks are missing", place)
+    _require(all(size >= 0 for size in part.peaks), "a peak is negative", place)
+    _require(len(part.coherence) in (0, count), "coherences are missing", place)
+    _require(all(size >= 0 for size in part.coherence), "a coherence is negative", place)
     message = "an error of approximation is negative"
     _require(all(size >= 0 for size in part.approximation), message, place)
     if known is not None:

@@ -24,7 +24,6 @@ from hec.compiler.kernels import ConstantCache, apply_polynomial
 Array = NDArray[np.float64]
 GRID: Final = np.linspace(-1.0, 1.0, 65)  # arguments at which gains are averaged
 COLUMNS: Final = 16  # of coefficients that differ from slot to slot, looked at
-REACH: Final = 4.0  # times the arguments' rms: where the largest gain is sought
 _UNIFORM: Final = 3**-0.5  # rms of arguments all over [-1, 1]
 _SCALE: Final = 2.0**40  # of every value in the walk for gains, which do not depend on it
 
@@ -177,14 +176,16 @@ def sources(
     return tuple(backend.found)
 
 
-def gains(instruction: Polynomial, magnitude: float) -> Gains:
-    """Return what becomes of errors, for arguments whose root mean square is `magnitude`."""
+def gains(instruction: Polynomial, magnitude: float, reach: float = 1.0) -> Gains:
+    """Return what becomes of errors, for arguments of that root mean square, up to `reach`."""
     coefficients, columns = _columns(instruction.coefficients)
-    return _gains(coefficients.tobytes(), coefficients.shape, columns, magnitude)
+    return _gains(coefficients.tobytes(), coefficients.shape, columns, (magnitude, reach))
 
 
 @lru_cache(maxsize=1024)
-def _gains(content: bytes, shape: tuple[int, ...], columns: int, magnitude: float) -> Gains:
+def _gains(
+    content: bytes, shape: tuple[int, ...], columns: int, arguments: tuple[float, float]
+) -> Gains:
     coefficients = np.frombuffer(content).reshape(shape)
     depth = (len(coefficients) - 1).bit_length()
     primes = (int(_SCALE),) * (depth + 1)
@@ -197,10 +198,15 @@ def _gains(content: bytes, shape: tuple[int, ...], columns: int, magnitude: floa
         _Traced(np.array(x), slopes, depth), few, 0, _Tracing(count), primes, ConstantCache()
     )
     squares = result.slopes**2
+    magnitude, reach = arguments
     mean = (squares.mean(axis=1) @ weights(magnitude)).tolist()
-    near = np.abs(GRID) <= max(REACH * magnitude, GRID[-1] - GRID[-2])
-    most = squares[:, :, near].max(axis=(1, 2)).tolist()
+    most = squares[:, :, near(reach)].max(axis=(1, 2)).tolist()
     return Gains(mean[0], most[0], tuple(mean[1:]), tuple(most[1:]))
+
+
+def near(reach: float) -> NDArray[np.bool_]:
+    """Return which points of the grid lie within [-reach, reach]."""
+    return np.asarray(np.abs(GRID) <= max(reach, GRID[-1] - GRID[-2]), np.bool_)
 
 
 def weights(magnitude: float) -> Array:

@@ -47,15 +47,20 @@ from hec.compiler.kernel_sizes import FEW, KernelSizes
 from hec.compiler.layout import UNUSED
 from hec.compiler.polynomial_errors import (
     GRID,
-    REACH,
     Kind,
     Source,
     gains,
+    near,
     sources,
     weights,
 )
 
 SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
+REACH: Final = (
+    3.4  # times its rms: the largest value of a slot; so that times `tail` it is the tail
+)
+# of a product of two Gaussians, value and error
+PEAK: Final = 1.25  # times the largest value that samples showed, likewise
 FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
 
 
@@ -95,25 +100,59 @@ class Errors:
     bounds: tuple[float, ...]  # what no slot exceeds, but for `FAILURE`
 
 
+@dataclass(frozen=True)
+class Known:
+    """What samples tell about the values of a Program."""
+
+    magnitudes: Sequence[float]  # root mean squares
+    measured: Sequence[float] = ()  # deviations that come from bootstraps; (): derive them
+    coherence: Sequence[float] = ()  # by how much entering errors grow more than by the rules
+    peaks: Sequence[float] = ()  # largest magnitudes
+
+    def largest(self, position: int, unit: float = 1.0) -> float:
+        """Return the largest value there is, but for strays; at most `unit`."""
+        magnitude = self.magnitudes[position]
+        peak = PEAK * self.peaks[position] if self.peaks else unit
+        return max(min(unit, peak, REACH * magnitude), magnitude)
+
+
 def errors_of(
-    program: Program,
-    types: Sequence[ValueType],
-    magnitudes: Sequence[float],
-    sizes: KernelSizes,
-    measured: Sequence[float] | None = None,
+    program: Program, types: Sequence[ValueType], known: Known, sizes: KernelSizes
 ) -> Errors:
-    """Return the errors of all values; `magnitudes` and `measured` are as in `forecast`."""
+    """Return the errors of all values."""
     found = list[Variances]()
     for instruction in program.instructions:
-        rules = _Rules(program.parameters, types, found, magnitudes, sizes, measured)
+        rules = _Rules(program.parameters, types, found, known, sizes)
         found.append(rules.grown(instruction))
-    caused = measured or (0.0,) * len(found)
+    caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
     worst = tuple(sqrt(each.worst) for each in found)
+    if program.parameters.bootstrapping is not None:  # many layers mix all rows, but not spikes
+        pairs = zip(means, found, strict=True)
+        worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
     most = (sqrt(each.most + each.spike) for each in found)
     tails = (tail(value.blocks * program.parameters.slots) for value in types)
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
-    return Errors(means, worst if program.parameters.bootstrapping is None else means, bounds)
+    return Errors(means, worst, bounds)
+
+
+def fresh_errors(
+    program: Program,
+    types: Sequence[ValueType],
+    known: Known,
+    sizes: KernelSizes,
+    sources: Sequence[int],
+) -> dict[int, float]:
+    """Return, for each layer of `sources`, the deviation of the error that it adds itself."""
+    found, last = list[Variances](), dict[int, float]()
+    for instruction, layer in zip(program.instructions, sources, strict=True):
+        inside = [
+            each if source == layer else Variances(0, 0, 0, 0, 0, each.filled)
+            for each, source in zip(found, sources, strict=False)
+        ]
+        found.append(_Rules(program.parameters, types, inside, known, sizes).grown(instruction))
+        last[layer] = sqrt(found[-1].mean)
+    return last
 
 
 @lru_cache(maxsize=64)
@@ -146,9 +185,8 @@ class _Rules:
     parameters: EncryptionParameters
     types: Sequence[ValueType]
     found: Sequence[Variances]  # of the values so far
-    magnitudes: Sequence[float]
+    known: Known
     sizes: KernelSizes
-    measured: Sequence[float] | None  # deviations that come from bootstraps; None: derive them
 
     def grown(self, instruction: Instruction) -> Variances:
         """Return the variances of the result."""
@@ -187,21 +225,30 @@ class _Rules:
     def _switch(self, level: int, scale: float) -> tuple[float, float]:
         """Variance of a key switch at `level`, of values of that scale, and what peaks add."""
         mean, worst = _key_switch_variances(self.parameters, level)
-        return mean / scale**2, max(worst - mean, 0.0) / scale**2  # a mean is rounded
+        return mean / scale**2, (worst - mean) / scale**2
+
+    def _together(self, peak: float, count: int) -> float:
+        """What the peaks of several rotations add up to: on OpenFHE they are the same."""
+        return peak * (count**2 if self.parameters.digits else count)
 
     @property
     def _tail(self) -> float:
         return laplace(self.parameters.slots)
 
+    @property
+    def _coherence(self) -> float:
+        """By how much variances that enter the instruction grow more than by the rules."""
+        coherence = self.known.coherence
+        return coherence[len(self.found)] ** 2 if coherence else 1.0
+
     def _average(self, position: int) -> float:
         """What a sum of many slots of a value has for each of them."""
-        caused = self.measured[position] if self.measured else 0.0
+        caused = self.known.measured[position] if self.known.measured else 0.0
         return self.found[position].mean + caused**2
 
     def _largest(self, position: int) -> float:
-        """Square of the largest value there is, but for strays."""
-        magnitude = self.magnitudes[position]
-        return max(min(1.0, REACH * magnitude), magnitude) ** 2
+        """Square of the largest value there is."""
+        return self.known.largest(position) ** 2
 
     def _fresh(self, instruction: Input) -> Variances:
         error = (noise.encryption(self.parameters.ring_degree) / instruction.scale) ** 2
@@ -213,13 +260,14 @@ class _Rules:
         size, x = self.sizes(instruction), self.types[instruction.operand]
         entering, square = (
             self.found[instruction.operand],
-            self.magnitudes[instruction.operand] ** 2,
+            self.known.magnitudes[instruction.operand] ** 2,
         )
         each, peak = self._switch(x.level, x.scale)
         if not (size.rotates_first or instruction.twin):
             each = peak = 0.0
-        rows = (entering.mean + each) * size.mean_power
-        average = self._average(instruction.operand)
+        grown = self._coherence
+        rows = (grown * entering.mean + each) * size.mean_power
+        average = max(1.0, grown) * self._average(instruction.operand)
         lumps = max(0.0, entering.most - average) * size.lumpy_power
         rounding = size.encoded * (self._encoding / instruction.plain_scale) ** 2
         few = min(1.0, FEW / max(size.diagonals, 1.0))
@@ -229,11 +277,11 @@ class _Rules:
         return Variances(
             rows + encoded,
             rows * size.filled + encoded,
-            (entering.worst + each) * size.power + rounding * square,
+            (entering.worst + each) * size.power + encoded,
             (average + each) * size.power + lumps + rounding * largest,
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,
-        ).plus(size.turns * turned, self._tail, size.turns * turned_peak)
+        ).plus(size.turns * turned, self._tail, self._together(turned_peak, size.turns))
 
     def _rotate_sum(self, instruction: RotateSum) -> Variances:
         """Each step adds up two independent slots, and a key switch that later steps spread."""
@@ -250,7 +298,7 @@ class _Rules:
             terms * average + lumps,
             entering.spike,
             min(1.0, terms * entering.filled),
-        ).plus((terms - 1) * each, self._tail, steps * peak)
+        ).plus((terms - 1) * each, self._tail, self._together(peak, steps))
 
     def _sum(self, left: Variances, right: Variances) -> Variances:
         """Errors are independent as a rule; in the worst case they are the same."""
@@ -267,8 +315,11 @@ class _Rules:
         left, right = instruction.left, instruction.right
         x, y = self.found[left], self.found[right]
         doubled = 2.0 if left == right else 1.0  # two errors that are the same
-        a, b = doubled * self.magnitudes[left] ** 2, doubled * self.magnitudes[right] ** 2
-        mean = a * y.mean + b * x.mean
+        a, b = (
+            doubled * self.known.magnitudes[left] ** 2,
+            doubled * self.known.magnitudes[right] ** 2,
+        )
+        mean = self._coherence * (a * y.mean + b * x.mean)
         most = doubled * (self._largest(left) * y.most + self._largest(right) * x.most)
         filled = min(x.filled, y.filled)
         spike = SPIKED**2 * (a * y.spike + b * x.spike)
@@ -282,9 +333,9 @@ class _Rules:
         """What enters times the slope, and the errors of all steps."""
         operand = instruction.operand
         x, entering = self.types[operand], self.found[operand]
-        gain = gains(instruction, self.magnitudes[operand])
+        gain = gains(instruction, self.known.magnitudes[operand], self.known.largest(operand))
         usual, most = gain.entering, gain.entering_most
-        mean, worst = usual * entering.mean, usual * entering.worst
+        mean, worst = self._coherence * usual * entering.mean, usual * entering.worst
         found = Variances(mean, mean, worst, most * entering.most, most * entering.spike, 1.0)
         steps = sources(instruction, self.parameters.primes, x.level, x.scale)
         for step, usual, most in zip(steps, gain.made, gain.made_most, strict=True):
@@ -310,14 +361,15 @@ class _Rules:
 
     def _bootstrap(self, instruction: Bootstrap) -> Variances:
         """The slope times the errors that enter and that the bootstrap makes, and the rest."""
-        magnitude = 2 * self.magnitudes[instruction.operand]  # of a period's half
+        magnitude = 2 * self.known.magnitudes[instruction.operand]  # of a period's half
         squares = slope(instruction.coefficients, GRID / 2) ** 2
         usual = float(squares @ weights(magnitude))
-        largest = float(squares[np.abs(GRID) <= max(REACH * magnitude, GRID[-1] - GRID[-2])].max())
+        reach = 2 * self.known.largest(instruction.operand, 0.5)
+        largest = float(squares[near(reach)].max())
         made = noise.bootstrapping(self.parameters) ** 2
         degree = instruction.coefficients.shape[1] - 1
         flat = noise.bootstrap_result(self.parameters, degree) ** 2
         entering = self.found[instruction.operand]
-        mean = usual * (entering.mean + (0.0 if self.measured else made)) + flat
+        mean = usual * (entering.mean + (0.0 if self.known.measured else made)) + flat
         most = largest * (entering.most + made) + flat
         return Variances(mean, mean, mean, most, largest * entering.spike, entering.filled)

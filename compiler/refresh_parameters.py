@@ -27,6 +27,7 @@ from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
 from hec.compiler.observed import Observed
 from hec.compiler.parameters import Choice, Layouts
+from hec.compiler.predicted_errors import Known
 from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
 from hec.compiler.target import Target
@@ -182,7 +183,7 @@ class _Search:
     def _priced(self, lowered: Lowered) -> Choice:
         magnitudes = [self.observed.magnitudes[source] for source in lowered.sources]
         measured = self.observed.deviations(lowered.program.parameters, lowered.sources)
-        predicted = forecast(lowered.program, magnitudes, self.sizes, measured)
+        predicted = forecast(lowered.program, Known(magnitudes, measured), self.sizes)
         precision = -log2(predicted.output_error) - KEPT_BITS
         if self.target.precision is not None and precision >= self.target.precision:
             precision = self.target.precision

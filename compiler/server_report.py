@@ -10,10 +10,11 @@ from hec.compiler.activation_report import ActivationReport, activation_report
 from hec.compiler.ckks_ir import Bootstrap, Input, LinearTransform, Output, Program, RotateSum
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.cost_table import REFERENCE, CostTable
-from hec.compiler.forecast import CONFIDENCE, bootstrap_count, forecast
+from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.layer_report import LayerReport, layer_reports
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.plan_parts import ServerPart
 from hec.compiler.program_depth import depth
 
@@ -91,8 +92,7 @@ class ServerReport:
 def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerReport:
     """Return what the Program costs, layer by layer."""
     program = server.program
-    magnitudes = server.magnitudes or (1.0,) * len(program.instructions)
-    predicted = forecast(program, magnitudes, measured=server.deviations, table=table)
+    predicted = forecast_of(server, table)
     layers, held = layer_reports(server, predicted), server_memory(program)
     return ServerReport(
         layers=layers,

@@ -15,18 +15,21 @@ from math import inf
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import LinearTransform
+from hec.compiler.coherence import coherence
 from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError, Problem, fail
 from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
+from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
 from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.plan_parts import CalibrationResult
+from hec.compiler.predicted_errors import Known, fresh_errors
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.target import Target
@@ -39,6 +42,7 @@ from hec.compiler.tensor_ir import (
     TensorGraph,
     TensorOperation,
 )
+from hec.compiler.typing_rules import infer_types
 from hec.passes import (
     POLYNOMIAL_PASSES,
     SCALING_PASSES,
@@ -78,6 +82,7 @@ class Candidate:
     reason: str = ""  # why it was chosen, in words
     keeps: bool = True  # the error or the agreement that was asked for, on samples
     calibrated: CalibrationResult | None = None  # None: there are no samples
+    coherence: tuple[float, ...] = ()  # of errors, by the operation of `graph`; (): unknown
 
     @property
     def seconds(self) -> float:
@@ -269,7 +274,7 @@ class Strategies:
     def _within_memory(self, found: Candidate) -> Candidate:
         """Return `found`; raise `CompileError` if its server needs more than `--max-ram`."""
         if self._fits(found) or self.target.max_ram is None:
-            return found
+            return self._with_coherence(found)
         least = server_memory(found.choice.lowered.program).least
         raise fail(
             f"{found.way} takes {least / 1e9:.1f} GB on the server,"
@@ -277,6 +282,17 @@ class Strategies:
             f"--max-ram {self.target.max_ram / 1e9:g}G",
             f"allow {least / 1e9:.1f} GB, or use fewer or lower-degree activations",
         )
+
+    def _with_coherence(self, found: Candidate) -> Candidate:
+        """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
+        if self.calibration.samples is None or bootstrap_count(found.choice.lowered.program):
+            return found
+        lowered, magnitudes = found.choice.lowered, found.observed.magnitudes
+        known = Known(tuple(magnitudes[source] for source in lowered.sources))
+        types, sizes = infer_types(lowered.program), KernelSizes()
+        fresh = fresh_errors(lowered.program, types, known, sizes, lowered.sources)
+        own = [fresh.get(position, 0.0) for position in range(len(found.graph.operations))]
+        return replace(found, coherence=coherence(found.graph, self.calibration, own))
 
     def _nonlinear(self) -> int:
         """Count the operations that would become bootstraps: squares beside products do not."""

@@ -21,11 +21,11 @@ from hec.compiler.advice import advice
 from hec.compiler.alternative import Alternative
 from hec.compiler.errors import CompileError, fail
 from hec.compiler.evaluate import evaluate
-from hec.compiler.forecast import forecast
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.pipeline import choose
 from hec.compiler.plan import Plan
+from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.program_depth import depth, depths
 from hec.compiler.report import report
 from hec.compiler.target import Target
@@ -322,6 +322,6 @@ TOO_DEEP = fail("the model needs 40 levels", "levels by layer", "use fewer activ
 def test_the_forecast_of_the_plan_is_the_one_compared(files: Path) -> None:
     plan = Plan.load(files / "advised.hec")
     server = plan.server
-    total = forecast(server.program, server.magnitudes, measured=server.deviations).total_seconds
+    total = forecast_of(server).total_seconds
     for each in server.advice or ():
         assert each.seconds * each.seconds_ratio == pytest.approx(total, rel=1e-6)

@@ -34,6 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "plan",
             "plan_parts",
             "plan_rules",
+            "plan_forecast",
             "pipeline",
         }
     ),

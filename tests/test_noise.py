@@ -157,14 +157,15 @@ def test_the_error_of_a_result_is_what_was_measured_where_the_series_is_flat(
 
 
 @pytest.mark.parametrize("level", [0, 3])
-def test_hybrid_key_switching_multiplies_centred_digits_by_errors(
+def test_hybrid_key_switching_multiplies_digits_by_errors_and_rounds_down(
     level: int, random: np.random.Generator
 ) -> None:
     primes, special = (2**12, 2**11, 2**10, 2**11), 2**24
-    error = fraction(random) + times(fraction(random), secret(random))
+    down = fraction(random) - 0.5
+    error = down + times(fraction(random) - 0.5, secret(random))
     digits = (2.0**12,) if level == 0 else (2.0**23, 2.0**21)
     for digit in digits:
-        part = digit * random.uniform(-0.5, 0.5, (TRIES, N))
+        part = digit * random.uniform(0, 1, (TRIES, N))
         error = error + times(part, random.normal(0, 3.2, (TRIES, N))) / special
     chosen = EncryptionParameters(N, primes, (special,), 128, digits=2)
     assert_deviation(error, noise.key_switching(chosen, level))

@@ -7,7 +7,7 @@ import pytest
 from noise_networks import NETWORKS, compiled, samples
 from value_errors import assert_as_predicted, compared, decrypted, in_the_clear, simulated
 
-SIMULATED, ENCRYPTED = 60, 4  # samples
+SIMULATED, ENCRYPTED = 60, 10  # samples
 
 
 @pytest.mark.parametrize("name", NETWORKS)

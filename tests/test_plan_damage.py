@@ -52,6 +52,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         plan.server,
         fits=(PlanFit("relu", FIT),),
         approximation=(0.0,) * len(plan.server.labels),
+        peaks=(1.0,) * len(plan.server.labels),
+        coherence=(1.0,) * len(plan.server.labels),
         calibrated=CalibrationResult(64, 0.99, 0.01),
     )
     Plan.of(plan.client, server).save(path)
@@ -358,6 +360,10 @@ SERVER_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     (("approximation",), [0.0], "errors of approximation are missing"),
     (("approximation", 3), -1.0, "an error of approximation is negative"),
     (("approximation", 3), "NaN", 'expected a finite number, found "NaN"'),
+    (("peaks",), [1.0], "peaks are missing"),
+    (("peaks", 3), -1.0, "a peak is negative"),
+    (("coherence",), [1.0], "coherences are missing"),
+    (("coherence", 3), -1.0, "a coherence is negative"),
     (("calibrated", "samples"), 0, "it was calibrated on 0 samples"),
     (("calibrated", "agreement"), 1.5, "an agreement of 1.5 is no share"),
     (("calibrated", "agreement"), -0.1, "an agreement of -0.1 is no share"),

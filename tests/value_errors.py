@@ -6,17 +6,17 @@ Only a test may decrypt what lies between input and output: it has the secret ke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.ckks_ir import Output
-from hec.compiler.forecast import forecast
+from hec.compiler.ckks_ir import EncryptionParameters, Output, ValueType
 from hec.compiler.plan import Plan
-from hec.compiler.typing_rules import infer_types
-from hec.runtime import container, executor
+from hec.compiler.plan_forecast import forecast_of
+from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
+from hec.runtime import container, executor, sides
 from hec.runtime.cleartext import Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
@@ -31,7 +31,7 @@ NOTHING = 1e-12  # in all samples: the slot holds nothing
 
 
 @dataclass(frozen=True)
-class ValueError_:
+class Compared:
     """One value: its errors over samples and slots in use, and what was predicted."""
 
     name: str
@@ -73,18 +73,22 @@ def _values(plan: Plan, samples: Mapping[str, Array], backend: _Exact | Simulato
     return found
 
 
-def decrypted(plan: Plan, samples: Mapping[str, Array]) -> Values:
-    """Encrypt the samples one by one, and decrypt every value on the way."""
-    client = Client(plan)
+def decrypted(
+    plan: Plan, samples: Mapping[str, Array], secret: sides.Secret | None = None
+) -> Values:
+    """Encrypt the samples one by one, and decrypt every value on the way that can be."""
+    client = Client(plan, secret)
     server = Server(plan, client.evaluation_keys())
     types, rows = infer_types(plan.server.program), dict[int, list[Array]]()
 
     def see(position: int, value: list[object]) -> None:
-        kind = types[position]
-        data = (server._evaluator.save(block, kind.level, kind.scale) for block in value)
-        blocks = [client._secret.decrypt(each, kind.level, kind.scale, "test") for each in data]
-        if blocks:
-            rows.setdefault(position, []).append(np.stack(blocks))
+        kind = _readable(types[position], plan.client.parameters)
+        if kind is None or not value:
+            return
+        blocks = [server._evaluator.backend.mod_switch(block, kind.level) for block in value]
+        data = [server._evaluator.save(block, kind.level, kind.scale) for block in blocks]
+        clear = [client._secret.decrypt(each, kind.level, kind.scale, "test") for each in data]
+        rows.setdefault(position, []).append(np.stack(clear))
 
     for number in range(len(next(iter(samples.values())))):
         request = client.encrypt({name: array[number] for name, array in samples.items()})
@@ -94,19 +98,33 @@ def decrypted(plan: Plan, samples: Mapping[str, Array]) -> Values:
     return {position: np.stack(row) for position, row in rows.items()}
 
 
-def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
+def _readable(kind: ValueType, parameters: EncryptionParameters) -> ValueType | None:
+    """Return the type at which a value can be decrypted.
+
+    Without bootstraps OpenFHE decrypts at level 0 only: it takes the errors of a product that is
+    not rescaled for damage, and adds noise to what it decrypts at other levels.
+    """
+    if not parameters.digits or parameters.bootstrapping is not None:
+        return kind
+    fits = log2(kind.scale) + HEADROOM_BITS < log2(parameters.primes[0])
+    return replace(kind, level=0) if fits else None
+
+
+def compared(plan: Plan, exact: Values, found: Values) -> list[Compared]:
     """Return every value's errors; outputs are their operands, in the slots that are read."""
-    server, results = plan.server, list[ValueError_]()
-    predicted = forecast(server.program, server.magnitudes, measured=server.deviations)
+    server, results = plan.server, list[Compared]()
+    predicted = forecast_of(server)
     for position, instruction in enumerate(server.program.instructions):
         source, used = position, None
         if isinstance(instruction, Output):
             source, used = instruction.operand, instruction.layout.elements >= 0
         else:
             used = (np.abs(exact[position]) > NOTHING).any(axis=0)
+        if source not in found:
+            continue
         error = (found[source] - exact[source])[:, used]
         results.append(
-            ValueError_(
+            Compared(
                 f"{position} {type(instruction).__name__}",
                 float(np.sqrt(np.mean(error**2))),
                 float(np.abs(error).max()),
@@ -117,7 +135,7 @@ def compared(plan: Plan, exact: Values, found: Values) -> list[ValueError_]:
     return results
 
 
-def assert_as_predicted(errors: list[ValueError_], bits: float = RMS_BITS) -> None:
+def assert_as_predicted(errors: list[Compared], bits: float = RMS_BITS) -> None:
     """Every value errs as predicted, and its bound holds and is not a loose one."""
     for each in errors:
         assert abs(each.off) <= bits, each
