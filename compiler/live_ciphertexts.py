@@ -7,7 +7,7 @@ peak, and they add up. They are found by running the kernels on objects that kno
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from numpy import float64
 from numpy.typing import NDArray
@@ -139,7 +139,9 @@ def _step(
     match instruction:
         case LinearTransform():
             x = values[instruction.operand]
-            encoded = kernels.encode_linear(instruction, backend, x[0].level, _never)
+            encoded = kernels.encode_linear(
+                instruction, backend, x[0].level, _scale_of(instruction)
+            )
             return kernels.apply_linear(x, encoded, backend)
         case RotateSum():
             x, steps = values[instruction.operand], instruction.steps
@@ -175,5 +177,6 @@ def _polynomial(
     ]
 
 
-def _never(encode: Callable[[], float]) -> Callable[[], float]:
-    return lambda: 1.0
+def _scale_of(instruction: LinearTransform) -> kernels.Maker[float]:
+    """Return what makes plaintexts without encoding: only their scale is asked for."""
+    return lambda encode: lambda: instruction.plain_scale
