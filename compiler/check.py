@@ -42,8 +42,7 @@ class BootstrapCheck:
     """What entered bootstraps in the simulator, over all samples."""
 
     count: int  # of one prediction
-    outside: int  # slot values beyond the interval, copies of an element included
-    wrapped: int  # samples with a value so far beyond it that it is lost
+    wrapped: int  # samples with a value so far beyond its interval that it is lost
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def check(
             for o in plan.client.outputs
         ),
         real,
-        _bootstraps(plan, noisy.outside, noisy.wrapped),
+        _bootstraps(plan, noisy.wrapped),
         tuple(map(_activation, plan.server.fits, noisy.exceedances)),
     )
 
@@ -139,9 +138,9 @@ def _activation(item: PlanFit, found: tuple[int, int] | None) -> ActivationCheck
     return ActivationCheck(item.label, fit.function, fit.interval, outside, fit.bounded, unbounded)
 
 
-def _bootstraps(plan: Plan, outside: int, wrapped: int) -> BootstrapCheck | None:
+def _bootstraps(plan: Plan, wrapped: int) -> BootstrapCheck | None:
     count = bootstrap_count(plan.server.program)
-    return BootstrapCheck(count, outside, wrapped) if count else None
+    return BootstrapCheck(count, wrapped) if count else None
 
 
 def _output(

@@ -126,10 +126,7 @@ def _bootstrap_facts(found: BootstrapCheck, samples: int) -> list[tuple[str, str
     wrapped = "no sample wrapped around"
     if found.wrapped:
         wrapped = f"{found.wrapped} of {samples} samples wrapped around in a bootstrap"
-    return [
-        ("bootstraps", f"{found.count} for one prediction; {wrapped}"),
-        ("  outside", f"{found.outside} values left the interval of their activation"),
-    ]
+    return [("bootstraps", f"{found.count} for one prediction; {wrapped}")]
 
 
 def _output_facts(output: OutputCheck) -> list[tuple[str, str]]:

@@ -1,9 +1,12 @@
-"""Fourier series of half a period: fit them to functions, and evaluate them.
+"""Fourier series of a part of a period: fit them to functions, and evaluate them.
 
-A bootstrap evaluates 2 Re(sum_j c_j exp(i pi j x)), of period 2, for x that lie in [-1/2, 1/2). On
-the other half of the period the series may be anything: such an extension has no Gibbs ringing. It
-is held near the function a little beyond the ends, and bounded elsewhere, so that a value that
-falls outside is inexact but not lost.
+A bootstrap evaluates 2 Re(sum_j c_j exp(i pi j x)), of period 2, for x that lie in an interval
+about zero, half of the period or a bit more. On the rest the series may be anything: such an
+extension has no Gibbs ringing. It is held near the function a little beyond the ends, and bounded
+elsewhere, so that a value that falls outside is inexact but not lost.
+
+The longer the interval, the smaller is a kink's error, and that of the bootstrap, which is one of
+x; the shorter, the smoother is the extension, and the farther may values stray before they wrap.
 
 Source: algorithms.md, 12; ePrint 2026/367; D. Huybrechs, "On the Fourier Extension of Nonperiodic
 Functions", SIAM J. Numer. Anal. 47 (2010), for the extension.
@@ -12,6 +15,7 @@ Functions", SIAM J. Numer. Anal. 47 (2010), for the extension.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,8 +24,7 @@ from hec.compiler.approximation import Density
 from hec.compiler.tensor_ir import Array
 
 GRID: Final = 1025  # points of the uniform floor
-REACH: Final = 0.8  # the floor spans [-REACH, REACH], beyond the half period that is meant
-NEAR: Final = 0.6  # up to there it weighs the same
+LOST: Final = 0.9  # magnitude of x beyond which nothing holds the series near the function
 FAR: Final = 0.01  # and beyond, this share: lost samples 117 of 2,000 without, 0 with it (005)
 FLOOR: Final = 1e-3  # weight of the floor, samples having 1
 BLOCK: Final = 4096  # points of a series evaluated at once: what fits in a fast cache
@@ -29,22 +32,41 @@ PIECES: Final = 2**14  # of a period, where a series is evaluated at many points
 RIDGE: Final = 1e-6  # of the coefficients: bounds them, and with them noise and the other half
 
 
-def grid() -> Array:
-    """Return the points at which `fit` wants the function, (GRID,)."""
-    return np.linspace(-REACH, REACH, GRID)
+@dataclass(frozen=True)
+class Interval:
+    """Where x lies, [-radius, radius], and how far beyond the series is held near the function."""
+
+    radius: float
+
+    @property
+    def near(self) -> float:
+        """Up to there the floor weighs the same."""
+        return min(1.2 * self.radius, LOST)
+
+    @property
+    def reach(self) -> float:
+        """And up to there, less."""
+        return min(1.6 * self.radius, LOST)
+
+    def grid(self) -> Array:
+        """Return the points at which `fit` wants the function, (GRID,)."""
+        return np.linspace(-self.reach, self.reach, GRID)
 
 
-def fit(values: Array, density: Density | None, degree: int) -> Array:
+HALF: Final = Interval(0.5)
+
+
+def fit(values: Array, density: Density | None, degree: int, interval: Interval = HALF) -> Array:
     """Return the (2, degree + 1) coefficients of the regularised least-squares fit.
 
-    `values` holds the function at `grid()`. The samples of `density` lie in x = t / 2, t in
-    [-1, 1]; without it the fit is unweighted, and ends at `NEAR`.
+    `values` holds the function at `interval.grid()`. The samples of `density` lie in t in [-1, 1],
+    which is the interval; without it the fit is unweighted, and ends at `interval.near`.
     """
-    x, wanted = grid(), values
-    near = np.abs(x) <= NEAR
+    x, wanted = interval.grid(), values
+    near = np.abs(x) <= interval.near
     weight = np.where(near, 1.0, 0.0 if density is None else FAR) / np.count_nonzero(near)
     if density is not None:
-        x = np.concatenate((density.t / 2, x))
+        x = np.concatenate((interval.radius * density.t, x))
         wanted = np.concatenate((density.wanted, wanted))
         weight = np.concatenate((density.weight, FLOOR * weight))
     root = np.sqrt(weight)
@@ -57,8 +79,8 @@ def fit(values: Array, density: Density | None, degree: int) -> Array:
 
 
 def fitted(function: Callable[[Array], Array], degree: int) -> Array:
-    """Return the coefficients of the unweighted fit of `function`."""
-    return fit(function(grid()), None, degree)
+    """Return the coefficients of the unweighted fit of `function` on half of the period."""
+    return fit(function(HALF.grid()), None, degree)
 
 
 def series(coefficients: Array, x: Array) -> Array:

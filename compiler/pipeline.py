@@ -220,10 +220,8 @@ def _slot_radius(operation: Multiply | Polynomial | Bootstrap, fit: Fit) -> floa
     match operation:
         case Multiply():
             return 1.0
-        case Polynomial():
+        case Polynomial() | Bootstrap():
             return fit.radius
-        case Bootstrap():
-            return 0.5 * fit.radius
         case _:
             assert_never(operation)
 

@@ -59,7 +59,7 @@ class Fit:
     error: float  # root mean square over the calibration samples, in units of the activation
     tail: float | None = None  # probability that an element of another sample lies outside
     bounded: tuple[float, float] | None = None  # where it is bounded, if inexact; None: not known
-    radius: float = 1.0  # of the interval, in units of the polynomial's argument
+    radius: float = 1.0  # of the interval, in units of the argument of polynomial or series
     sensitivity: float | None = None  # error of the outputs for each unit of error of this fit
     at_outputs: float | None = None  # error of the outputs if only this fit were inexact
 

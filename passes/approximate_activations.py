@@ -12,6 +12,7 @@ from hec.compiler.tensor_ir import Activation, Polynomial, TensorGraph
 from hec.passes.advice import warn_of_error
 from hec.passes.complete_quartics import feeds_narrow_layers, is_completable, is_quartic_like
 from hec.passes.degrees import Choices, Ladder, cheapest
+from hec.passes.near_zero import closest
 from hec.passes.prices import Prices
 from hec.passes.sensitivities import enough_samples
 from hec.passes.stand_in import stand_in
@@ -51,12 +52,12 @@ def approximate_activations(
     degrees: Mapping[int, int] = dict.fromkeys(layers, target.degree or 0)
     if target.degree is None:
         few = affordable(graph, calibration, SEARCH_MULTIPLICATIONS // (5 + 3 * len(layers)))
-        search = Trials(graph, few, stand_in, _limits(target, calibration))
+        search = Trials(graph, few, closest(stand_in), _limits(target, calibration))
         choices = _choices(search, layers, Prices(graph, target))
         found = cheapest(search, choices)
         warn_of_error(search, found)
         degrees = found.degrees
-    trials = Trials(graph, calibration, stand_in)
+    trials = Trials(graph, calibration, closest(stand_in))
     return with_sensitivities(trials, trials.trial(degrees)).finish(graph.outputs)
 
 

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 
 from hec.compiler.calibration import Calibration
 from hec.compiler.errors import InvalidProgram
+from hec.compiler.fourier import HALF
 from hec.compiler.tensor_ir import (
     Activation,
     Bootstrap,
@@ -26,7 +27,7 @@ def check_normal_form(graph: TensorGraph, calibration: Calibration | None = None
     """Raise `InvalidProgram` unless the graph is as `passes/__init__.py` promises.
 
     Given the calibration, also check that every multiplied value, polynomial's operand and
-    output lies in [-1, 1] on it, every bootstrap's operand in [-1/2, 1/2].
+    output lies in [-1, 1] on it, every bootstrap's operand in the interval of its series.
     """
     readers = consumers(graph)
     for output in graph.outputs:  # a layer that is an output too has another reader
@@ -73,7 +74,7 @@ def _check_ranges(graph: TensorGraph, calibration: Calibration) -> None:
     limits = {output.operand: 1.0 for output in graph.outputs}
     for operation in graph.operations:
         if isinstance(operation, Multiply | Polynomial | Bootstrap):
-            limit = 0.5 if isinstance(operation, Bootstrap) else 1.0
+            limit = _span(operation) if isinstance(operation, Bootstrap) else 1.0
             for operand in operands(operation):
                 limits[operand] = min(limit, limits.get(operand, 1.0))
     ranges = calibration.ranges(graph)
@@ -81,3 +82,7 @@ def _check_ranges(graph: TensorGraph, calibration: Calibration) -> None:
         magnitude = ranges[position].magnitude()
         if magnitude > limit + ROUNDING:
             raise InvalidProgram(f"normal form: operation {position} reaches {magnitude:g}")
+
+
+def _span(bootstrap: Bootstrap) -> float:
+    return HALF.radius if bootstrap.fit is None else bootstrap.fit.radius

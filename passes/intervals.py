@@ -17,15 +17,20 @@ OFF_CENTRE = 0.5  # share of the radius up to which the interval is made symmetr
 ALIKE = 0.2  # by which features' largest logarithms must on average be smaller than tokens'
 TINY = 1e-30  # beside the largest value of a channel
 HIGHEST_ORDER = 4  # of homogeneity that is looked for
+SCALINGS = (3.0, 1e6)  # tried: ReLU6 looks like ReLU unless inputs are large
+SKEWS = np.linspace(-0.6, 0.6, 25)  # of centres, share of the radius
 
 Reach: TypeAlias = Callable[[Array], Array]  # of rows of magnitudes: how far each may reach
 
 
 def homogeneity(function: Function) -> int | None:
     """Return k if f(c x) = c^k f(x) for c > 0, 1 for ReLU: its intervals may be scaled."""
-    once, thrice = function(grid()), function(3.0 * grid())
+    once = function(grid())
     for order in range(HIGHEST_ORDER + 1):
-        if np.allclose(thrice, 3.0**order * once, rtol=1e-12, atol=0.0):
+        if all(
+            np.allclose(function(c * grid()), c**order * once, rtol=1e-12, atol=0.0)
+            for c in SCALINGS
+        ):
             return order
     return None
 
@@ -84,6 +89,33 @@ def shared_intervals(
     radii = reach_of(np.abs(x))
     radii = not_zero(np.maximum(radii, NARROWEST * radii.max(initial=0.0)))
     return -radii, radii
+
+
+def skewed_intervals(x: Array, function: Function, reach_of: Reach) -> tuple[Array, Array]:
+    """Return the intervals of `shared_intervals`, each end as far as values go on its side.
+
+    `x` is (rows, inputs). Where rows have intervals of their own, their centres are the same share
+    of their radii, so that the function is the same for all: the share that makes them shortest.
+    """
+    if homogeneity(function) is None:
+        middle = float(x.max() + x.min()) / 2
+        up, down = (float(_one_sided(side * (x - middle), reach_of).max()) for side in (1, -1))
+        if up + down == 0.0:  # a constant
+            up = down = 1.0
+        ends = (np.full(len(x), end) for end in (middle - down, middle + up))
+        return within_domain(function, x.reshape(1, -1), *ends)
+    above, below = _one_sided(x, reach_of), _one_sided(-x, reach_of)
+    least = NARROWEST / 2 * max(above.max(), below.max())
+    above, below = np.maximum(above, least), np.maximum(below, least)
+    each = [np.maximum(above / (1 + skew), below / (1 - skew)) for skew in SKEWS]
+    best = int(np.argmin([np.square(radius).sum() for radius in each]))
+    radius = not_zero(each[best])
+    return (SKEWS[best] - 1) * radius, (SKEWS[best] + 1) * radius
+
+
+def _one_sided(x: Array, reach_of: Reach) -> Array:
+    """Return how far each row may reach above zero."""
+    return reach_of(np.maximum(x, 0.0))
 
 
 def within_domain(function: Function, x: Array, low: Array, high: Array) -> tuple[Array, Array]:

@@ -23,8 +23,8 @@ from hec.compiler.tensor_ir import (
 )
 from hec.passes.intervals import reach, tail
 from hec.passes.matrices import diagonal_matrix
-from hec.passes.refresh_activations import NOISE, OUTSIDE
 from hec.passes.rewriting import Rebuilt, with_operands
+from hec.passes.series_stand_in import NOISE, OUTSIDE
 
 REFRESH: Final = "refresh"  # the function of a plain bootstrap, for reports
 DEGREE: Final = 15  # of the series of the identity
@@ -66,7 +66,7 @@ def _refresh(rebuilt: Rebuilt, source: int, seen: Range, margin: float) -> int:
     value = rebuilt.operations[source]
     shape, origin = value.shape, (value.name,) if isinstance(value, Input) else value.origin
     radius = _radius(seen, margin)
-    scaling = diagonal_matrix(np.full(size(value), 0.5 / radius))
+    scaling = diagonal_matrix(np.full(size(value), fourier.HALF.radius / radius))
     bias = np.zeros(size(value))
     scaled = rebuilt.add(Linear((source,), (scaling,), bias, shape, origin))
     fit = Fit(
@@ -76,6 +76,7 @@ def _refresh(rebuilt: Rebuilt, source: int, seen: Range, margin: float) -> int:
         seen.interval(),
         2 * radius * NOISE,  # the series itself adds nothing to it
         None if seen.values is None else tail(seen.values / radius),
+        radius=fourier.HALF.radius,
     )
     return rebuilt.add(Bootstrap(scaled, 2 * radius * _identity(), shape, origin, fit))
 
@@ -90,6 +91,6 @@ def _radius(seen: Range, margin: float) -> float:
 @cache
 def _identity() -> Array:
     """Return the series of x, within 1e-9 on [-1/2, 1/2]: nothing beside the noise."""
-    x = fourier.grid()
-    x = x[np.abs(x) <= fourier.NEAR]
-    return fourier.fit(fourier.grid(), Density(2 * x, x, np.full(x.size, WEIGHT)), DEGREE)
+    grid = fourier.HALF.grid()
+    x = grid[np.abs(grid) <= fourier.HALF.near]
+    return fourier.fit(grid, Density(2 * x, x, np.full(x.size, WEIGHT)), DEGREE)

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import numpy as np
 
 from hec.compiler import fourier
 from hec.compiler.bootstrapping import DEGREES
-from hec.compiler.calibration import Calibration, Range
+from hec.compiler.calibration import Calibration
 from hec.compiler.errors import fail
 from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, TensorGraph
 from hec.passes.advice import warn_of_error
-from hec.passes.heavy_tails import each_outside, positive_reach
-from hec.passes.intervals import (
-    by_channel,
-    by_sample,
-    channels_of,
-    each_element,
-    outward,
-    reach,
-    sample_peaks,
-    shared_intervals,
-    tail,
+from hec.passes.near_zero import as_relu, relu_near_zero
+from hec.passes.series_stand_in import series_stand_in
+from hec.passes.trials import (
+    ALL_AGREE,
+    DISAGREEING,
+    Limits,
+    Maker,
+    Trials,
+    with_sensitivities,
 )
-from hec.passes.stand_in import (
-    SERIES,
-    StandIn,
-    gains,
-    mean_errors,
-    shared_density,
-    unweighted,
-)
-from hec.passes.trials import ALL_AGREE, DISAGREEING, Limits, Trials, with_sensitivities
 
-NOISE: Final = 4e-4  # of a bootstrap's argument, interval of width 1: measured 1e-4 to 4e-4
 ERROR: Final = 0.035  # of fits at the outputs, share of their rms, by default; measured below
-OUTSIDE: Final = 1e-3  # probability of a sample's channel beyond its interval; measured below
 SMOOTH: Final = 1e-3  # largest error of a fit, share of the function's range, to try the lowest
 
 
@@ -62,11 +48,22 @@ def refresh_activations(
     layers = [i for i, op in enumerate(graph.operations) if isinstance(op, Activation)]
     if not layers:
         return graph
-    trials = Trials(graph, calibration, _stand_in, _limits(target, calibration))
+    trials = Trials(graph, calibration, series_stand_in, _limits(target, calibration))
     degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
-    best = trials.lowest(dict.fromkeys(layers, degree) for degree in degrees)
+    makers: list[Maker] = [series_stand_in]
+    if any(_is_near_relu(trials, layer) for layer in layers):
+        makers.append(as_relu(series_stand_in))
+    best = trials.lowest((dict.fromkeys(layers, degree) for degree in degrees), makers)
     warn_of_error(trials, best)
     return with_sensitivities(trials, best).finish(graph.outputs)
+
+
+def _is_near_relu(trials: Trials, layer: int) -> bool:
+    activation = trials.graph.operations[layer]
+    if not isinstance(activation, Activation):
+        return False
+    largest = float(np.abs(trials.exact[activation.operand]).max())
+    return relu_near_zero(activation.function, largest) is not None
 
 
 def _limits(target: Target, calibration: Calibration) -> Limits:
@@ -109,42 +106,3 @@ def _is_smooth(function: Function, low: float, high: float) -> bool:
     wanted = scaled(x)
     error = np.abs(fourier.series(fourier.fitted(scaled, DEGREES[0]), x) - wanted).max()
     return bool(error <= SMOOTH * np.ptp(wanted))
-
-
-def _stand_in(
-    activation: Activation, operand: Range, wanted: Array | None, degree: int, margin: float
-) -> StandIn:
-    """Fit a series of `degree` to inputs in `operand`, to give the outputs `wanted`."""
-    if operand.values is None or wanted is None:
-        return unweighted(SERIES, activation.function, operand, degree)
-    shape, count = channels_of(operand.values, activation.shape), len(wanted)
-    x, y = by_channel(operand.values, shape), by_channel(wanted, shape)
-    outside = each_outside(OUTSIDE, len(x))
-    reach_of = partial(reach, samples=count, margin=margin, outside=outside)
-    low, high = shared_intervals(x, activation.function, count, reach_of)
-    high = positive_reach(activation.function, x, high, count, outside)
-    centre, radius = (low + high) / 2, (high - low) / 2
-    t = (x - centre[:, None]) / radius[:, None]
-    far = outward(t, activation.function, low, high)
-    beyond = tail(sample_peaks(far, count).max(axis=0)[:, None])
-    noisy = t + 2 * NOISE * np.random.default_rng(0).standard_normal(t.shape)
-    gain, held = gains(activation.function, radius), 2 * fourier.REACH
-    targets = activation.function(centre[0] + radius[0] * SERIES.grid) / gain[0]
-    coefficients = SERIES.fit(targets, shared_density(noisy, y, gain), degree)
-    values = gain[:, None] * SERIES.values(coefficients, noisy)
-    bias = mean_errors(values, y)
-    values += bias[:, None]
-    each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
-    return StandIn(
-        SERIES,
-        each[0],
-        each[1],
-        coefficients,
-        each[2],
-        each[3],
-        (float(low.min()), float(high.max())),
-        (float((centre - held * radius).min()), float((centre + held * radius).max())),
-        1.0,
-        beyond,
-        by_sample(values, count),
-    )

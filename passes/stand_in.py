@@ -93,12 +93,19 @@ def _polynomial_values(coefficients: Array, t: Array) -> Array:
     return polynomial(Polynomial(0, coefficients, "chebyshev", t.shape[1:]), t)
 
 
-def _series_values(coefficients: Array, t: Array) -> Array:
-    return fourier.series(coefficients, t / 2)
+def series_on(interval: fourier.Interval) -> Family:
+    """Return the Fourier series whose argument lies in `interval`."""
+    radius = interval.radius
+    return Family(
+        interval.grid() / radius,
+        partial(fourier.fit, interval=interval),
+        lambda coefficients, t: fourier.series(coefficients, radius * t),
+        radius,
+    )
 
 
 POLYNOMIALS: Final = Family(approximation.grid(), approximation.fit, _polynomial_values, 1.0)
-SERIES: Final = Family(2 * fourier.grid(), fourier.fit, _series_values, 0.5)
+SERIES: Final = series_on(fourier.HALF)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ Source: algorithms.md, 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -155,17 +155,25 @@ class Trials:
         for step in made.operations(activation, operand, len(rebuilt.operations), fit):
             rebuilt.positions[position] = rebuilt.add(step)
 
-    def lowest(self, candidates: Iterable[Mapping[int, int]]) -> Trial:
-        """Return the first trial that keeps all limits, else the one that comes nearest."""
-        best: Trial | None = None
+    def lowest(
+        self, candidates: Iterable[Mapping[int, int]], makers: Sequence[Maker] = ()
+    ) -> Trial:
+        """Return the first trial that keeps all limits, else the one that comes nearest.
+
+        Of several makers the one that comes nearest with the same degrees; it is the one to stay.
+        """
+        found = list[tuple[float, float, Maker, Trial]]()
         for degrees in candidates:
-            trial = self.trial(degrees)
-            if best is None or trial.excess < best.excess:
-                best = trial
-            if trial.excess <= 1:
-                return trial
-        if best is None:
+            for make in makers or (self.make,):
+                self.make = make
+                trial = self.trial(degrees)
+                found.append((trial.excess, self.error(trial), make, trial))
+            found = [min(found, key=lambda each: each[:2])]
+            if found[0][0] <= 1:
+                break
+        if not found:
             raise InvalidProgram("trials: there is nothing to try")
+        _, _, self.make, best = found[0]
         return best
 
     def error(self, trial: Trial) -> float:

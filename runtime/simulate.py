@@ -33,8 +33,7 @@ class Simulation:
     outputs: dict[str, AnyArray]
     raw: dict[str, Array]  # (samples, elements), before the epilogue
     overflows: int  # slot values that the modulus could not hold
-    outside: int = 0  # slot values that entered a bootstrap outside of its interval
-    wrapped: int = 0  # samples that had one so far outside that it is lost
+    wrapped: int = 0  # samples that had a value too far outside of a bootstrap's interval: lost
     exceedances: tuple[tuple[int, int] | None, ...] = ()  # see `Exceedances.found`
 
 
@@ -63,7 +62,7 @@ def run_clear(plan: Plan, samples: Samples, progress: Progress = lambda done: No
 class _Exact(Cleartext):
     """The cleartext backend, with a whole matrix as one sparse product."""
 
-    overflows = outside = 0
+    overflows = 0
 
     def __init__(self, parameters: EncryptionParameters) -> None:
         super().__init__(parameters)
@@ -106,9 +105,7 @@ def _run(
         progress(min(start + batch, count))
     raw = {o.name: np.concatenate([part[o.name] for part in parts]) for o in plan.client.outputs}
     outputs = {o.name: finish(o, raw[o.name]) for o in plan.client.outputs}
-    return Simulation(
-        outputs, raw, backend.overflows, backend.outside, wrapped, exceedances.found()
-    )
+    return Simulation(outputs, raw, backend.overflows, wrapped, exceedances.found())
 
 
 def by_name(plan: Plan, samples: Samples) -> dict[str, Array]:

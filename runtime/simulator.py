@@ -22,7 +22,6 @@ from hec.runtime.cleartext import Cleartext, Plain, Slots
 Array = NDArray[np.float64]
 _POOL = 2**23  # errors drawn once: 32 MiB
 _WRAPPED = 2.0**20  # values of a lost sample, where the modulus could hold even larger ones
-HALF_PERIOD = 0.5  # values beyond it are outside of what the series was fitted for
 _TABLE_POINTS = 2**16  # of a period; a series of degree 63 is exact to 2e-6 between them
 _FEWEST_OFFSETS = 2**16  # a batch must be able to start at this many places of the pool
 
@@ -30,16 +29,15 @@ _FEWEST_OFFSETS = 2**16  # a batch must be able to start at this many places of 
 class Simulator(Cleartext):
     """Evaluates with the errors of CKKS, and counts what goes wrong.
 
-    `overflows` counts values beyond the modulus; `outside` those that entered a bootstrap beyond
-    the half period that is meant for them, all slots counted. `wrapped` tells which samples of the
-    batch since `start_batch` had one beyond the series' reach: such a value is lost.
+    `overflows` counts values beyond the modulus. `wrapped` tells which samples of the batch since
+    `start_batch` had one that entered a bootstrap beyond every series' reach: such a value is lost.
     """
 
     def __init__(self, parameters: EncryptionParameters, seed: int = 0) -> None:
         super().__init__(parameters)
         self._random = np.random.default_rng(seed)
         self._pool = self._random.standard_normal(_POOL, np.float32)
-        self.overflows = self.outside = 0
+        self.overflows = 0
         self.wrapped = np.zeros(0, np.bool_)
         self._tables: dict[int, _Table] = {}
 
@@ -80,10 +78,9 @@ class Simulator(Cleartext):
     def bootstrap(self, x: Slots, coefficients: Array) -> Slots:
         """Evaluate the series of the noisy argument, with the error of the result."""
         level, scale = self._refreshed(coefficients.shape[1] - 1)
-        far = np.abs(x.values)
-        if far.max(initial=0.0) >= HALF_PERIOD:
-            self.outside += int(np.count_nonzero(far >= HALF_PERIOD))
-            self._lose(np.any(far > fourier.REACH, axis=1))
+        lost = np.abs(x.values) > fourier.LOST
+        if lost.any():
+            self._lose(np.any(lost, axis=1))
         argument = self._errors(x.values.shape) * np.float32(noise.bootstrapping(self.parameters))
         argument += x.values
         values = self._table(coefficients)(argument)

@@ -12,7 +12,7 @@ from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Array
 
 HALF = np.linspace(-0.5, 0.5, 2001)
-WIDE = np.linspace(-fourier.NEAR, fourier.NEAR, 2001)
+WIDE = np.linspace(-fourier.HALF.near, fourier.HALF.near, 2001)
 RADIUS = 5.0  # the argument that x = 1/2 stands for
 
 # Largest error on [-1/2, 1/2] for each degree, in units of RADIUS.
@@ -112,11 +112,11 @@ def test_weights_draw_the_fit_to_where_inputs_are() -> None:
     relu = Function("relu")
     t = np.sort(np.clip(0.1 * random.normal(size=1000), -1, 1))
     density = Density(t, relu(t), np.full(t.size, 1 / t.size))
-    drawn = fourier.fit(relu(2 * fourier.grid()), density, 15)
-    plain = fourier.fit(relu(2 * fourier.grid()), None, 15)
+    drawn = fourier.fit(relu(2 * fourier.HALF.grid()), density, 15)
+    plain = fourier.fit(relu(2 * fourier.HALF.grid()), None, 15)
     errors = [np.sqrt(np.mean((fourier.series(c, t / 2) - relu(t)) ** 2)) for c in (drawn, plain)]
     assert errors[0] < 0.7 * errors[1]
-    far = np.linspace(-fourier.REACH, fourier.REACH, 2001)
+    far = np.linspace(-fourier.HALF.reach, fourier.HALF.reach, 2001)
     assert np.abs(fourier.series(drawn, WIDE) - relu(2 * WIDE)).max() < 0.25
     assert np.abs(fourier.series(drawn, far) - relu(2 * far)).max() < 0.5
 
@@ -127,11 +127,11 @@ def test_a_calibrated_fit_reaches_farther_at_next_to_no_cost(
     random, relu = np.random.default_rng(1), Function("relu")
     t = np.clip(0.2 * random.normal(size=5000), -1, 1)
     density = Density(t, relu(t), np.full(t.size, 1 / t.size))
-    far = np.linspace(fourier.NEAR, fourier.REACH, 101)
+    far = np.linspace(fourier.HALF.near, fourier.HALF.reach, 101)
     errors = []
     for share in (fourier.FAR, 0.0):
         monkeypatch.setattr(fourier, "FAR", share)
-        found = fourier.fit(relu(2 * fourier.grid()), density, 31)
+        found = fourier.fit(relu(2 * fourier.HALF.grid()), density, 31)
         inside = np.sqrt(np.mean((fourier.series(found, t / 2) - relu(t)) ** 2))
         errors.append((inside, np.abs(fourier.series(found, far) - relu(2 * far)).max()))
     assert errors[0][0] < 1.05 * errors[1][0]

@@ -30,7 +30,7 @@ from hec.passes.fold_scales import fold_scales
 from hec.passes.fuse_linear import fuse_linear
 from hec.passes.matrices import is_selection
 from hec.passes.place_bootstraps import MARGIN, place_bootstraps
-from hec.passes.refresh_activations import NOISE
+from hec.passes.series_stand_in import NOISE
 from hec.passes.share_scaled_layers import share_scaled_layers
 from placement_graphs import grown, linear, residual_block, result_level, square, uneven
 from random_graphs import meaning, random_graph
