@@ -8,9 +8,6 @@ encrypts, and the server predicts, each as a process of its own too, so that its
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +24,7 @@ from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.report import report
 from hec.runtime.simulate import run_clear, run_simulated
 from models import data_folder, select
+from serving import serve
 
 GIGA = 1e9
 NOISE_SAMPLES = 100  # on which the simulator's noise is told from the error of the fits
@@ -136,42 +134,19 @@ def _encrypted(
     plan: Path, test: session.NDArray[np.float32], clear: session.Array, exact: session.Array
 ) -> rows.Row:
     """Run client and server on the files of a plan, as its users do."""
-    folder, keys = plan.parent / "messages", plan.parent / "keys"
-    folder.mkdir()
-    _, key_seconds = session.timed(lambda: _hec("keygen", plan, "-o", keys))
-    for number, sample in enumerate(test):
-        np.save(folder / f"{number:03}.npy", sample)
-        request = folder / f"{number:03}.enc"
-        _hec("encrypt", plan, "--keys", keys, folder / f"{number:03}.npy", "-o", request)
-    server = Path(__file__).with_name("deep_server.py")
-    command = [sys.executable, server, plan, keys / "evaluation.key", folder]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    measured = json.loads(answer.splitlines()[-1])
-    found = []
-    for reply in sorted(folder.glob("*.out")):
-        output = reply.with_suffix(".y.npy")
-        _hec("decrypt", plan, "--keys", keys, reply, "-o", output)
-        found.append(np.load(output).reshape(-1))
-    outputs, seconds = np.stack(found), np.array(measured.pop("run_seconds"))
+    served = serve(plan, test)
+    outputs = served.outputs
     return {
-        **measured,
-        "run_seconds": float(np.median(seconds)),
-        "run_fastest": float(seconds.min()),
-        "run_slowest": float(seconds.max()),
-        "key_seconds": key_seconds,
-        "key_bytes": (keys / "evaluation.key").stat().st_size,
-        "request_bytes": request.stat().st_size,
-        "reply_bytes": reply.stat().st_size,
+        **served.measured,
+        "run_seconds": float(np.median(served.seconds)),
+        "run_fastest": float(served.seconds.min()),
+        "run_slowest": float(served.seconds.max()),
+        "key_seconds": served.key_seconds,
         "encrypted_agreement": f"{(outputs.argmax(1) == clear.argmax(1)).sum()}/{len(test)}",
         "encrypted_error": session.rms(outputs - clear),
         "noise_measured": session.rms(outputs - exact),
         "kept_bits": float(-np.log2(np.abs(outputs - exact).max())),
     }
-
-
-def _hec(*arguments: str | Path) -> None:
-    command = [str(Path(sys.executable).with_name("hec")), *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def main(

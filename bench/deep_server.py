@@ -13,16 +13,19 @@ import time
 from pathlib import Path
 
 import hec
-from session import peak_bytes, timed
+from hec.runtime.trace import Trace
+from process import peak_bytes, timed
 
 
 def main(plan_file: Path, keys: Path, folder: Path) -> None:
     """Answer every request; print seconds and peak memory."""
     plan = hec.Plan.load(plan_file)
     server, load_seconds = timed(lambda: hec.Server(plan, keys))
-    seconds, cpu = [], time.process_time()
+    seconds, cpu, trace = [], time.process_time(), Trace()
     for request in sorted(folder.glob("*.enc")):
-        reply, elapsed = timed(lambda request=request: server.run(request.read_bytes()))
+        reply, elapsed = timed(
+            lambda request=request: server.run(request.read_bytes(), trace=trace)
+        )
         request.with_suffix(".out").write_bytes(reply)
         seconds.append(elapsed)
         print(f"{request.name}: {elapsed:.1f} s", file=sys.stderr, flush=True)
@@ -32,6 +35,7 @@ def main(plan_file: Path, keys: Path, folder: Path) -> None:
         "run_seconds": seconds,
         "cpu_seconds": cpu / max(len(seconds), 1),
         "server_peak_bytes": peak_bytes(),
+        "efficiency": trace.efficiency,  # of the last prediction
     }
     print(json.dumps(result))
 

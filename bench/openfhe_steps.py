@@ -2,7 +2,8 @@
 
 python bench/openfhe_steps.py            # about six minutes, 12 GB
 
-The constants of `compiler/openfhe_costs.py` were fitted to its output, which tests hold.
+OpenFHE's part of `hec/costs/reference.json` and the constants of `compiler/openfhe_costs.py` were
+fitted to its output, which tests hold.
 """
 
 from __future__ import annotations

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,17 +12,20 @@ from numpy.typing import NDArray
 
 import hec
 from models import Model
+from process import peak_bytes, timed
 from samples import Samples
 
+__all__ = [
+    "agreement",
+    "clear_outputs",
+    "compile_model",
+    "parameters",
+    "peak_bytes",
+    "rms",
+    "timed",
+]
+
 Array = NDArray[np.float64]
-Result = TypeVar("Result")
-
-
-def timed(action: Callable[[], Result]) -> tuple[Result, float]:
-    """Return what `action` returns, and its seconds by the wall clock."""
-    start = time.perf_counter()
-    result = action()
-    return result, time.perf_counter() - start
 
 
 def compile_model(
@@ -68,12 +68,6 @@ def agreement(outputs: Array, clear: Array) -> float:
 def rms(values: Array) -> float:
     """Return the root mean square."""
     return float(np.sqrt(np.square(values).mean()))
-
-
-def peak_bytes() -> float:
-    """Return the most memory that this process has held."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def parameters(plan: hec.Plan) -> dict[str, float]:

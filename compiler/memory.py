@@ -30,7 +30,7 @@ from hec.compiler.typing_rules import infer_types, operands
 
 DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
 _SEAL_PROCESS_BYTES: Final = 62 * 10**6  # interpreter, numpy, TenSEAL; measured 2026-11-27
-_PROCESS_BYTES: Final = 150 * 10**6  # with OpenFHE, and its tables
+_PROCESS_BYTES: Final = 105 * 10**6  # with OpenFHE, and its tables; measured 2026-11-27
 _TABLES: Final = 4  # numbers that SEAL keeps for each coefficient of a limb: roots of unity
 _COMPLEX_BYTES: Final = 16  # OpenFHE keeps the values of a plaintext, too
 _MEMINFO: Final = Path("/proc/meminfo")

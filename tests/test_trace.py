@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from hec.compiler.backend import Accumulates, Hoists, Pairs, Refreshes
 from hec.compiler.ckks_ir import Program
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.kernels import FusesLinear
+from hec.compiler.plan import Plan
 from hec.runtime import executor, trace_events
 from hec.runtime.cleartext import Cleartext, Plain, Slots
+from hec.runtime.client import Client
+from hec.runtime.server import Server
 from hec.runtime.simulator import Simulator
-from hec.runtime.trace import COMPUTE, WAIT, Trace
-from sample_plans import TINY, deep_program, linear_program
+from hec.runtime.trace import COMPUTE, READ, WAIT, WRITE, Trace
+from sample_plans import DEEP, TINY, deep_program, linear_program, plan_of
 from test_executor import encrypted, values
 
 Array = NDArray[np.float64]
@@ -221,3 +225,45 @@ def test_a_trace_that_cannot_be_written_is_an_error_before_the_run(tmp_path: Pat
     ):
         run = hec(*common, "--trace", path)
         assert run.exit_code == 2 and told in run.stderr
+
+
+@pytest.mark.encrypted
+def test_a_server_records_a_whole_prediction(tmp_path: Path) -> None:
+    plan = plan_of(deep_program(DEEP))
+    client = Client(plan)
+    server = Server(plan, client.evaluation_keys())
+    sample = {item.name: np.full(item.shape, 0.25) for item in plan.client.inputs}
+    request, trace = client.encrypt(sample), Trace([0.01] * 12)
+    expected = client.decrypt(server.run(request))
+    found = client.decrypt(server.run(request, trace=trace))
+    assert isinstance(expected, dict) and isinstance(found, dict)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-3)
+    assert [span.name for span in trace.phases] == [READ, COMPUTE, WRITE]
+    assert {"load", "save", "rotate", "multiply", "rescale"} <= set(trace.totals)
+    assert 0.8 < trace.efficiency < 1  # on an idle machine 0.97
+    first, *_, last = slices(trace, "phase")
+    assert first["ts"] == 0
+    assert last["ts"] + last["dur"] == pytest.approx(1e6 * trace.wall, rel=1e-6)
+
+
+@pytest.mark.encrypted
+def test_hec_run_writes_and_tells_where_time_went(tmp_path: Path) -> None:
+    plan, keys, trace = (tmp_path / name for name in ("model.hec", "keys", "trace.json"))
+    plan_of(deep_program(DEEP)).save(plan)
+    part = Client(Plan.load_client(plan))
+    part.save(keys)
+    sample = {item.name: np.full(item.shape, 0.25) for item in part.part.inputs}
+    (tmp_path / "x.enc").write_bytes(part.encrypt(sample))
+    evaluation = keys / "evaluation.key"
+    common = ("run", plan, tmp_path / "x.enc", "--keys", evaluation, "-o", tmp_path / "y.enc")
+    run = hec(*common, "--trace", trace)
+    assert run.exit_code == 0, run.stderr
+    assert "where time went: open it at ui.perfetto.dev" in run.stdout
+    assert re.search(
+        r"efficiency +0\.[89]\d\d: the share that calls of the library took", run.stdout
+    )
+    layers = [e for e in json.loads(trace.read_bytes())["traceEvents"] if e.get("cat") == "layer"]
+    assert [e["name"] for e in layers] == [f"node {i}" for i in range(2, 10)]
+    assert all(e["args"]["predicted seconds"] >= 0 for e in layers)
+    assert "efficiency" not in hec(*common).stdout
