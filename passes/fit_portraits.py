@@ -9,7 +9,8 @@ import numpy as np
 
 from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Array, Curve, Histogram
-from hec.passes.stand_in import POLYNOMIALS, StandIn
+from hec.passes.families import POLYNOMIALS
+from hec.passes.stand_in import StandIn
 
 BINS: Final = 40
 POINTS: Final = 81

@@ -21,6 +21,7 @@ from hec.compiler.approximation import Density
 from hec.compiler.calibration import Range
 from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Activation, Array
+from hec.passes.families import SERIES, Family, series_on
 from hec.passes.heavy_tails import each_outside, positive_reach
 from hec.passes.intervals import (
     by_channel,
@@ -34,12 +35,9 @@ from hec.passes.intervals import (
     tail,
 )
 from hec.passes.stand_in import (
-    SERIES,
-    Family,
     StandIn,
     gains,
     mean_errors,
-    series_on,
     shared_density,
     unweighted,
 )

@@ -21,11 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from hec.compiler import approximation, fourier
 from hec.compiler.approximation import (
     BOUND,
     Density,
@@ -40,7 +39,6 @@ from hec.compiler.approximation import (
 from hec.compiler.calibration import Range
 from hec.compiler.domains import has_ends
 from hec.compiler.errors import InvalidProgram
-from hec.compiler.evaluate import polynomial
 from hec.compiler.functions import Function
 from hec.compiler.remez import minimax
 from hec.compiler.tensor_ir import (
@@ -52,6 +50,7 @@ from hec.compiler.tensor_ir import (
     Polynomial,
     TensorOperation,
 )
+from hec.passes.families import POLYNOMIALS, Family
 from hec.passes.intervals import (
     NARROWEST,
     Reach,
@@ -77,35 +76,6 @@ WORTH_MINIMAX = 0.7  # of the largest error of least squares, to take the minima
 OUTSIDE = 3e-5  # probability of a sample's channel beyond its interval
 WIDER = 1.6  # times the interval: there a polynomial is bounded; at 1.5 single samples explode
 WIDENINGS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, WIDER)  # tried in turn, until it is
-
-
-@dataclass(frozen=True, eq=False)
-class Family:
-    """Functions of t, meant for [-1, 1], among which the one of a stand-in is sought."""
-
-    grid: Array  # the points t at which `fit` wants the function
-    fit: Callable[[Array, Density | None, int], Array]  # values at the grid, samples, degree
-    values: Callable[[Array, Array], Array]  # of coefficients (terms,) or (terms, elements) at t
-    radius: float  # of the interval on which the operation itself takes its operand
-
-
-def _polynomial_values(coefficients: Array, t: Array) -> Array:
-    return polynomial(Polynomial(0, coefficients, "chebyshev", t.shape[1:]), t)
-
-
-def series_on(interval: fourier.Interval) -> Family:
-    """Return the Fourier series whose argument lies in `interval`."""
-    radius = interval.radius
-    return Family(
-        interval.grid() / radius,
-        partial(fourier.fit, interval=interval),
-        lambda coefficients, t: fourier.series(coefficients, radius * t),
-        radius,
-    )
-
-
-POLYNOMIALS: Final = Family(approximation.grid(), approximation.fit, _polynomial_values, 1.0)
-SERIES: Final = series_on(fourier.HALF)
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,7 +170,8 @@ def test_a_curve_shows_the_widest_channel_and_its_fit(count: int, degree: int) -
 
 def test_a_curve_ends_where_its_function_does() -> None:
     from hec.compiler.calibration import Range
-    from hec.passes.stand_in import POLYNOMIALS, unweighted
+    from hec.passes.families import POLYNOMIALS
+    from hec.passes.stand_in import unweighted
 
     root = Function("sqrt")
     made = unweighted(POLYNOMIALS, root, Range(np.zeros(2), np.ones(2)), 3)

@@ -29,12 +29,13 @@ from hec.passes import SERIES_PASSES, SHARED_PASSES, run_tensor_passes
 from hec.passes.activate_polynomials import activate_polynomials, has_products
 from hec.passes.choose_layouts import choose_layouts
 from hec.passes.extend_functions import extend_functions
+from hec.passes.families import POLYNOMIALS, SERIES
 from hec.passes.fuse_linear import fuse_linear
 from hec.passes.heavy_tails import FURTHEST, each_outside, positive_reach
 from hec.passes.intervals import channels_of
 from hec.passes.move_broadcasts import move_broadcasts
 from hec.passes.narrow_softmax import WIDEST, narrow_softmax
-from hec.passes.stand_in import POLYNOMIALS, SERIES, StandIn
+from hec.passes.stand_in import StandIn
 from onnx_oracle import network, node, random
 from random_graphs import meaning
 from small_graphs import X, affine, apply, graph, kinds
