@@ -125,7 +125,7 @@ def test_one_column_tells_no_class() -> None:
 
 def test_bootstraps_have_errors_of_approximation_without_their_noise() -> None:
     graph, calibration = residual_network(), Calibration(normal(32), margin=1.1)
-    libraries = pipeline._libraries()
+    libraries = pipeline.libraries()
     way = Strategies(graph, calibration, Target(), libraries, lambda step: None).refreshing()
     assert any(isinstance(x, Bootstrap) for x in way.graph.operations)
     (output,) = way.graph.outputs
