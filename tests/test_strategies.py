@@ -257,8 +257,8 @@ def test_a_precision_beyond_reach_is_refused() -> None:
 
 def test_a_leveled_program_keeps_the_cap_too() -> None:
     with pytest.raises(CompileError) as caught:
-        of_squares(2, Target(backend="tenseal", max_ram=1e8)).best()
+        of_squares(2, Target(backend="tenseal", max_ram=5e7)).best()
     (problem,) = caught.value.problems
     assert problem.message.startswith("a leveled program of ")
     assert problem.message.endswith(" GB more than it may hold")
-    assert problem.place == "--max-ram 0.1G"
+    assert problem.place == "--max-ram 0.05G"
