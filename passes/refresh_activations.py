@@ -39,10 +39,7 @@ def refresh_activations(
     the highest, and a lower one beside it saves nothing. It is the lowest that meets the target of
     `approximate_activations` at the outputs; `Target.degree` forces one.
 
-    Source: measured: ResNet-20, 2,000 test images, 64 calibration samples: degree 15, an error of
-    4.4 % of the outputs' rms, agrees with the clear network on 98.9 %; degree 31, 2.7 % with the
-    noise of its bootstraps, on 99.05 %; no sample lost. `OUTSIDE` from 1e-3 to 0.2 makes no
-    difference beyond chance; 32 samples lose 6 of the 2,000.
+    Source: measured: docs/design/005-functional-bootstraps.md.
     Cost: one evaluation of the graph, and another for each degree tried.
     """
     layers = [i for i, op in enumerate(graph.operations) if isinstance(op, Activation)]
