@@ -21,9 +21,10 @@ import typer
 import hec
 import rows
 import session
-from hec.compiler.forecast import CONFIDENCE, forecast
+from hec.compiler.forecast import CONFIDENCE
 from hec.compiler.host_costs import chosen_table
 from hec.compiler.memory import DEFAULT_MAX_RAM, server_memory
+from hec.compiler.plan_forecast import forecast_of
 from hec.runtime.simulate import run_clear
 from models import data_folder, select
 from serving import serve
@@ -97,7 +98,7 @@ def measure(name: str, folder: Path, runs: int, costs: str | None) -> rows.Row:
 
 def _predicted(plan: hec.Plan, costs: str | None) -> dict[str, float]:
     server, table = plan.server, chosen_table(costs, plan.client.backend)
-    found = forecast(server.program, server.magnitudes, measured=server.deviations, table=table)
+    found = forecast_of(server, table)
     return {
         "forecast_seconds": found.total_seconds,
         "forecast_bytes": min(server_memory(server.program).peak, DEFAULT_MAX_RAM),
