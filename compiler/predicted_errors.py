@@ -61,6 +61,7 @@ REACH: Final = (
 )
 # of a product of two Gaussians, value and error
 PEAK: Final = 1.25  # times the largest value that samples showed, likewise
+PARTS: Final = 2.0  # of a sum whose parts `FEW` limits already, that may be unusual at once
 FAILURE: Final = 1e-6  # probability that any slot of a value errs by more than its bound
 
 
@@ -290,7 +291,7 @@ class _Rules:
         steps, terms = len(instruction.steps), 2.0 ** len(instruction.steps)
         everywhere = terms * entering.everywhere
         average = self._average(instruction.operand)
-        lumps = max(0.0, entering.most - average) * min(terms, FEW)
+        lumps = max(0.0, entering.most - average) * min(terms, PARTS)
         return Variances(
             terms * entering.mean,
             everywhere,
