@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 600
 SOURCES := compiler passes runtime hec tests examples bench
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo examples test test-slow test-browser conformance operators fuzz lint types check \
+.PHONY: help setup demo examples test test-slow browser test-browser conformance operators fuzz lint types check \
 	format bench wheel openfhe test-openfhe clean
 
 help:  ## print this list
@@ -59,11 +59,13 @@ test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE whe
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
 
-test-browser: $(READY)  ## the page of hec report in Chromium (installed on Debian, by root)
+browser:  ## find Chromium, or install it (on Debian, by root)
 	@for name in $(CHROMIUM); do command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	echo "installing Chromium"; $(INSTALL_CHROMIUM); else \
 	echo "these tests need Chromium; on Debian: sudo apt-get install chromium"; exit 1; fi
+
+test-browser: browser $(READY)  ## the page of hec report in Chromium
 	$(BIN)/python -m pytest -m browser
 
 conformance: $(READY)  ## hec in the tests that the onnx package ships: passed, refused, failed
