@@ -25,6 +25,7 @@ from scipy import special
 from typing_extensions import assert_never
 
 from hec.compiler import noise
+from hec.compiler.bootstrap_errors import results_share, usual_slope
 from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
@@ -52,7 +53,6 @@ from hec.compiler.polynomial_errors import (
     gains,
     near,
     sources,
-    weights,
 )
 
 SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
@@ -121,6 +121,9 @@ def errors_of(
     program: Program, types: Sequence[ValueType], known: Known, sizes: KernelSizes
 ) -> Errors:
     """Return the errors of all values."""
+    if known.measured:
+        more = results_share(program, known.magnitudes)
+        known = replace(known, measured=tuple(more * each for each in known.measured))
     found = list[Variances]()
     for instruction in program.instructions:
         rules = _Rules(program.parameters, types, found, known, sizes)
@@ -362,15 +365,15 @@ class _Rules:
 
     def _bootstrap(self, instruction: Bootstrap) -> Variances:
         """The slope times the errors that enter and that the bootstrap makes, and the rest."""
-        magnitude = 2 * self.known.magnitudes[instruction.operand]  # of a period's half
         squares = slope(instruction.coefficients, GRID / 2) ** 2
-        usual = float(squares @ weights(magnitude))
+        usual = usual_slope(instruction, self.known.magnitudes[instruction.operand])
         reach = 2 * self.known.largest(instruction.operand, 0.5)
         largest = float(squares[near(reach)].max())
         made = noise.bootstrapping(self.parameters) ** 2
         degree = instruction.coefficients.shape[1] - 1
         flat = noise.bootstrap_result(self.parameters, degree) ** 2
         entering = self.found[instruction.operand]
-        mean = usual * (entering.mean + (0.0 if self.known.measured else made)) + flat
-        most = largest * (entering.most + made) + flat
-        return Variances(mean, mean, mean, most, largest * entering.spike, entering.filled)
+        derived = 0.0 if self.known.measured else usual * made + flat
+        mean = usual * entering.mean + derived
+        most = largest * (entering.most + entering.spike + made) + flat
+        return Variances(mean, mean, mean, most, 0.0, entering.filled)  # layers to come mix spikes
