@@ -21,7 +21,7 @@ from hec.compiler.functions import Function
 from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_model import load_model
-from hec.compiler.onnx_node import node_name
+from hec.compiler.onnx_node import operators_of
 from hec.compiler.pipeline import Compilation
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
@@ -76,7 +76,7 @@ class Subject:
     operators: Mapping[str, str] = field(init=False)  # by node
 
     def __post_init__(self) -> None:
-        self.operators = {node_name(x): x.op_type for x in load_model(self.made.network).nodes}
+        self.operators = operators_of(load_model(self.made.network).nodes)
         self.recognized = self.recognize(self.made.imported.graph)
 
     def recognize(self, graph: TensorGraph) -> TensorGraph:

@@ -9,7 +9,7 @@ Source: ONNX IR version 10, which gave nodes `metadata_props`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,24 +19,23 @@ from onnx import GraphProto, ModelProto, NodeProto, StringStringEntryProto
 
 from hec.compiler.atomic_file import atomic_file
 from hec.compiler.ckks_ir import Bootstrap
+from hec.compiler.clear_model import quoted
 from hec.compiler.errors import fail
 from hec.compiler.layer_report import LayerReport
-from hec.compiler.layers import Layer, layers
+from hec.compiler.layers import Layer, fit_of, layers
 from hec.compiler.onnx_model import load_model
-from hec.compiler.onnx_node import node_name
+from hec.compiler.onnx_node import node_name, operators_of
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.program_depth import depth, depths
-from hec.compiler.report import Report, report
-from hec.compiler.server_report import ServerReport
-from hec.compiler.typing_rules import infer_types, operands
+from hec.compiler.report import Report, report, server_of
+from hec.compiler.typing_rules import infer_types
 
 PREFIX: Final = "hec."
 IR_VERSION: Final = 10  # the first in which nodes have metadata
 _SEPARATE: Final = 4  # the first in which initializers need not be inputs
 MAX_FILE_BYTES: Final = 2**31 - 1  # protobuf writes no more
 _HEAVY: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
-_LINEAR: Final = ("matrix", "sum")
 
 Texts = dict[str, str]  # of one node, by key without the prefix
 
@@ -68,7 +67,7 @@ def annotated(plan: Plan, network: ModelProto, name: str = "model") -> ModelProt
     """Return a copy of the network that the plan was compiled from, with what it costs."""
     proto = ModelProto()
     proto.CopyFrom(network)
-    _require_same(plan, proto.graph, name)
+    require_same_network(plan, proto.graph, name)
     _raise_version(proto)
     told, named = _Teller(plan, proto.graph.node), set[str]()
     _set(proto, told.model())
@@ -81,19 +80,16 @@ def annotated(plan: Plan, network: ModelProto, name: str = "model") -> ModelProt
     return proto
 
 
-def _require_same(plan: Plan, graph: GraphProto, name: str) -> None:
+def require_same_network(plan: Plan, graph: GraphProto, place: str) -> None:
+    """Raise `CompileError` at `place` unless the graph has just the outputs of the plan."""
     found = {value.name for value in graph.output}
     expected = {item.name for item in plan.client.outputs}
     if expected != found:
         raise fail(
             f"the network is not the one that was compiled, {plan.client.model}",
-            f"{name}: outputs {_quoted(found)}",
-            f"the plan has outputs {_quoted(expected)}",
+            f"{place}: outputs {quoted(found)}",
+            f"the plan has outputs {quoted(expected)}",
         )
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))
 
 
 def _raise_version(proto: ModelProto) -> None:
@@ -135,13 +131,13 @@ class _Told:
 
     @property
     def linear(self) -> bool:
-        return self.found.operation in _LINEAR
+        return self.found.is_linear
 
 
 class _Teller:
     def __init__(self, plan: Plan, nodes: Sequence[NodeProto]) -> None:
         self.plan, self.report = plan, report(plan)
-        self.operators = {node_name(node): node.op_type for node in nodes}
+        self.operators = operators_of(nodes)
         self.told = _told(plan, self.report)
         self.carriers = self._carriers()
 
@@ -163,7 +159,7 @@ class _Teller:
 
     def model(self) -> Texts:
         """Return what there is to say about the whole network."""
-        told, server = self.report, _server(self.report)
+        told, server = self.report, server_of(self.report)
         texts = {
             "version": version("hec"),
             "plan": told.plan_id,
@@ -199,7 +195,7 @@ class _Teller:
         }
 
     def _costs(self, name: str, mine: Sequence[_Told]) -> Texts:
-        total = _server(self.report).seconds or 1.0
+        total = server_of(self.report).seconds or 1.0
         seconds = sum(told.found.seconds for told in mine)
         texts = {
             "layer": _names(mine),
@@ -235,21 +231,11 @@ def _names(told: Sequence[_Told]) -> str:
     return "; ".join(str(each.layer) for each in told)
 
 
-def _server(told: Report) -> ServerReport:
-    if told.server is None:
-        raise ValueError("a whole plan has a server part")
-    return told.server
-
-
 def _told(plan: Plan, found: Report) -> list[_Told]:
     """Return every layer with its report."""
     program, types = plan.server.program, infer_types(plan.server.program)
     all_told, deepest = list[_Told](), depths(program)
-    for layer, each in zip(layers(plan.server), _server(found).layers, strict=True):
-        inside = [program.instructions[i] for i in layer.positions]
-        read = {o for x in inside for o in operands(x)} - set(layer.positions)
-        nonlinear = each.operation not in _LINEAR
-        fits = (x for x in plan.server.fits if nonlinear and x.value in read)
+    for layer, each in zip(layers(plan.server), server_of(found).layers, strict=True):
         refreshed = sum(
             types[i].blocks
             for i in layer.positions
@@ -257,6 +243,8 @@ def _told(plan: Plan, found: Report) -> list[_Told]:
         )
         end = layer.positions[-1]
         all_told.append(
-            _Told(layer, each, next(fits, None), refreshed, types[end].blocks, deepest[end])
+            _Told(
+                layer, each, fit_of(plan.server, layer), refreshed, types[end].blocks, deepest[end]
+            )
         )
     return all_told

@@ -102,8 +102,8 @@ class ClearModel:
         if found[0] != expected[0] or not expected[1] <= found[1] or not known:
             raise fail(
                 f"the network is not the one that was compiled, {plan.client.model}",
-                f"{self.name}: inputs {_quoted(found[0])}, outputs {_quoted(found[1])}",
-                f"the plan has inputs {_quoted(expected[0])}, outputs {_quoted(expected[1])}",
+                f"{self.name}: inputs {quoted(found[0])}, outputs {quoted(found[1])}",
+                f"the plan has inputs {quoted(expected[0])}, outputs {quoted(expected[1])}",
             )
 
     def _refused(self, what: str, error: Exception) -> Exception:
@@ -112,5 +112,6 @@ class ClearModel:
         return fail(f"onnxruntime cannot {what} the network: {reason}", self.name, hint)
 
 
-def _quoted(names: set[str]) -> str:
+def quoted(names: set[str]) -> str:
+    """Return names in quotes, sorted."""
     return ", ".join(f"'{name}'" for name in sorted(names))

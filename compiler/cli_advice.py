@@ -80,33 +80,18 @@ def advise(plan: Plan, model: Path, calibration: Path | None) -> tuple[Alternati
     from dataclasses import replace
 
     from hec.compiler.advice import advice
+    from hec.compiler.annotate import require_same_network
     from hec.compiler.cli_arrays import load_arrays
     from hec.compiler.onnx_model import load_model
     from hec.compiler.target import Target
 
-    _require_same(plan, {value.name for value in load_model(model).proto.graph.output}, model)
+    require_same_network(plan, load_model(model).proto.graph, str(model))
     asked = plan.server.target or Target()
     shapes = {item.name: item.shape for item in plan.client.inputs}
     target = replace(asked, input_shapes=shapes)
     samples = None if calibration is None else load_arrays(calibration)
     with progress() as show:
         return advice(model, samples, target, show)
-
-
-def _require_same(plan: Plan, outputs: set[str], model: Path) -> None:
-    from hec.compiler.errors import fail
-
-    expected = {item.name for item in plan.client.outputs}
-    if outputs != expected:
-        raise fail(
-            f"the network is not the one that was compiled, {plan.client.model}",
-            f"{model}: outputs {_quoted(outputs)}",
-            f"the plan has outputs {_quoted(expected)}",
-        )
-
-
-def _quoted(names: set[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))
 
 
 def show_advice(found: Sequence[Alternative]) -> None:

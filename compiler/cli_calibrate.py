@@ -40,15 +40,12 @@ def calibrate_host(
     """
     from hec.compiler import cost_table
     from hec.compiler.cli_files import check_output
-    from hec.compiler.errors import fail
-    from hec.compiler.host_costs import CALIBRATE, host_file
+    from hec.compiler.host_costs import host_file, stored_table
     from hec.runtime.calibrate import calibrate
 
     path = output or host_file()
     if show:
-        if not path.exists():
-            raise fail("This machine was not measured yet", str(path), CALIBRATE)
-        _tell(cost_table.load(path), path, as_json)
+        _tell(stored_table(path), path, as_json)
         return
     if output is None:
         _make_folder(path.parent)

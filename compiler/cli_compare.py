@@ -13,10 +13,15 @@ from hec.compiler.cli_terminal import duration, show_grid, show_json, show_story
 
 if TYPE_CHECKING:
     from hec.compiler.compare import LayerRow, Row, Side
-    from hec.compiler.plan import Plan
 
 _SAME: Final = 0.005  # relative difference that is not worth a number
 _MINUS: Final = "\N{MINUS SIGN}"
+_ONLY_WHOLE: Final = (
+    "only whole plans can be compared, and this file holds the client's part of one"
+)
+_HELP: Final = (
+    "give the plan that hec compile wrote with -o; hec report alone shows the client's part"
+)
 
 
 def show_comparison(
@@ -29,6 +34,7 @@ def show_comparison(
 
     `costs` names the table of seconds; `single` has the options that belong to one plan.
     """
+    from hec.compiler.cli_files import load_whole_plan
     from hec.compiler.compare import compare
     from hec.compiler.errors import fail
     from hec.compiler.host_costs import chosen_table
@@ -46,7 +52,7 @@ def show_comparison(
             " ".join(f"{name} {single[name]}" for name in given),
             f"leave out {' and '.join(given)}, or give one plan",
         )
-    plans = [_whole(path) for path in paths]
+    plans = [load_whole_plan(path, _ONLY_WHOLE, _HELP) for path in paths]
     tables = [chosen_table(costs, plan.client.backend) for plan in plans]
     found = compare((plans[0], tables[0]), (plans[1], tables[1]))
     if as_json:
@@ -66,21 +72,6 @@ def show_comparison(
     typer.echo()
     columns = ("layer", "A", "levels", "seconds", "B", "levels", "seconds", "B / A")
     show_grid(columns, [_layer(x) for x in found.layers])
-
-
-def _whole(path: Path) -> Plan:
-    from hec.compiler.cli_files import load_plan_or_part
-    from hec.compiler.errors import fail
-    from hec.compiler.plan import Plan
-
-    found = load_plan_or_part(path)
-    if isinstance(found, Plan):
-        return found
-    raise fail(
-        "only whole plans can be compared, and this file holds the client's part of one",
-        str(path),
-        "give the plan that hec compile wrote with -o; hec report alone shows the client's part",
-    )
 
 
 def _value(row: Row, value: float | None) -> str:

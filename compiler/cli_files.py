@@ -44,15 +44,15 @@ def load_plan_or_part(path: Path) -> Plan | ClientPart:
     return Plan.load(path) if is_whole else part
 
 
-def load_whole_plan(path: Path) -> Plan:
+def load_whole_plan(
+    path: Path,
+    problem: str = "the file holds only the client's part of a plan, which knows no layers",
+    help: str = "give the plan that hec compile wrote with -o",
+) -> Plan:
     """Return the plan in a file; raise `CompileError` where it holds only the client's part."""
     from hec.compiler.plan import Plan
 
     found = load_plan_or_part(path)
     if isinstance(found, Plan):
         return found
-    raise fail(
-        "the file holds only the client's part of a plan, which knows no layers",
-        str(path),
-        "give the plan that hec compile wrote with -o",
-    )
+    raise fail(problem, str(path), help)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from hec.compiler.cost_table import CostTable
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.layers import Layer, layers
 from hec.compiler.plan import Plan
 from hec.compiler.program_depth import depth
-from hec.compiler.report import Report, report
-from hec.compiler.server_report import ServerReport
+from hec.compiler.report import Report, report, server_of
 
 Unit: TypeAlias = Literal["", "seconds", "bytes", "bits", "precision", "share"]  # "": a count
-_LINEAR: Final = ("matrix", "sum")  # operations that take no product of ciphertexts
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def _row(name: str, unit: Unit, left: float | None, right: float | None) -> Row:
 
 
 def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None]]:
-    parameters, server = told.parameters, _server(told)
+    parameters, server = told.parameters, server_of(told)
     yield "ring degree", "", parameters.ring_degree
     yield "modulus", "bits", parameters.modulus_bits
     yield "security", "bits", parameters.security_bits
@@ -115,13 +113,7 @@ def _numbers(plan: Plan, told: Report) -> Iterator[tuple[str, Unit, float | None
 
 
 def _backend(told: Report) -> str:
-    return f"backend {told.backend}, {told.threads}, seconds of {_server(told).costs}"
-
-
-def _server(told: Report) -> ServerReport:
-    if told.server is None:
-        raise ValueError("a whole plan has a server part")
-    return told.server
+    return f"backend {told.backend}, {told.threads}, seconds of {server_of(told).costs}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ class _Item:
 
 
 def _sides(plan: Plan, told: Report) -> list[_Item]:
-    pairs = zip(layers(plan.server), _server(told).layers, strict=True)
+    pairs = zip(layers(plan.server), server_of(told).layers, strict=True)
     return [_item(layer, found) for layer, found in pairs]
 
 
@@ -154,7 +146,7 @@ def _item(layer: Layer, told: LayerReport) -> _Item:
         told.plaintext_bytes,
     )
     nodes = layer.nodes or (layer.label,)
-    return _Item(side, nodes, told.operation in _LINEAR)
+    return _Item(side, nodes, told.is_linear)
 
 
 def _aligned(left: Sequence[_Item], right: Sequence[_Item]) -> Iterator[LayerRow]:

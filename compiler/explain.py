@@ -15,9 +15,7 @@ from hec.compiler.ckks_ir import (
     Bootstrap,
     Input,
     LinearTransform,
-    Multiply,
     Output,
-    Polynomial,
     Rescale,
     RotateSum,
 )
@@ -27,12 +25,11 @@ from hec.compiler.explain_levels import LevelStory, level_story
 from hec.compiler.explain_matrix import MatrixStory, matrix_story
 from hec.compiler.explain_series import SeriesStory, series_story, with_errors
 from hec.compiler.layer_report import layer_reports
-from hec.compiler.layers import Layer, find_layer, layers, tensor_at
-from hec.compiler.onnx_node import node_name
+from hec.compiler.layers import Layer, find_layer, fit_of, layers, tensor_at
+from hec.compiler.onnx_node import operators_of
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
 from hec.compiler.plan_forecast import forecast_of
-from hec.compiler.plan_parts import PlanFit
 from hec.compiler.typing_rules import infer_types, operands
 
 
@@ -130,7 +127,7 @@ class _Teller:
             for i in layer.positions
             if isinstance(x := self.instructions[i], LinearTransform)
         )
-        seconds = self._seconds(layer, matrices)
+        seconds, fit = self._seconds(layer, matrices), fit_of(self.server, layer)
         return LayerStory(
             self.plan.client.model,
             self.plan.plan_id,
@@ -152,7 +149,9 @@ class _Teller:
             matrices,
             tuple(step for x in inside if isinstance(x, RotateSum) for step in x.steps),
             self._series(layer),
-            None if (fit := self._fit(layer)) is None else activation_report(fit.label, fit.fit),
+            None
+            if (fit := fit_of(self.server, layer)) is None
+            else activation_report(fit.label, fit.fit),
         )
 
     def _matrix(self, x: LinearTransform, seconds: float) -> MatrixStory:
@@ -215,22 +214,11 @@ class _Teller:
         )
 
     def _series(self, layer: Layer) -> SeriesStory | None:
-        story, fit = series_story(self.program, self.types, layer, self.table), self._fit(layer)
+        story, fit = (
+            series_story(self.program, self.types, layer, self.table),
+            fit_of(self.server, layer),
+        )
         return story if story is None or fit is None else with_errors(story, fit.fit)
-
-    def _fit(self, layer: Layer) -> PlanFit | None:
-        """Return what was fitted here: it is known by the value that it reads, or by its label."""
-        read = {
-            o
-            for i in layer.positions
-            if isinstance(x := self.instructions[i], Multiply | Polynomial | Bootstrap)
-            for o in operands(x)
-        }
-        for item in self.server.fits:
-            named = item.value is None and item.label == layer.label and bool(read)
-            if item.value in read or named:
-                return item
-        return None
 
 
 def operators(model: bytes) -> dict[str, str]:
@@ -241,7 +229,6 @@ def operators(model: bytes) -> dict[str, str]:
     from hec.compiler.onnx_model import load_model
 
     try:
-        nodes = load_model(model).nodes
+        return operators_of(load_model(model).nodes)
     except CompileError:
         return {}
-    return {node_name(proto): proto.op_type for proto in nodes}

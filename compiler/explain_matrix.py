@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from math import log2
 from typing import Final
 
-from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform, Program
-from hec.compiler.cost import costs_of
+from hec.compiler.ckks_ir import LinearTransform, Program
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernels import diagonal_bytes
 from hec.compiler.key_manifest import rotations_of
 from hec.compiler.pairing import products
+from hec.compiler.predicted_seconds import product_seconds
 from hec.compiler.quantities import duration
-from hec.compiler.rotation_costs import hops, rotation_seconds, steps_of
+from hec.compiler.rotation_costs import rotation_seconds, steps_of
 from hec.compiler.schedule import Split, rotations, splits, steps
 
 _ROUNDING: Final = 1e-9  # seconds
@@ -77,7 +77,7 @@ def matrix_story(
     babies, giants = steps_of(x.matrix, prices.chosen, x.twin)
     baby = rotation_seconds(babies, (), parameters, level + 1, table)
     giant = rotation_seconds((), giants, parameters, level + 1, table)
-    made = _product_seconds(x, parameters, (level + 1, count), table)
+    made = product_seconds(x, level + 1, parameters, table)
     least = min(others, key=lambda other: other.seconds, default=chosen)
     return MatrixStory(
         len(x.matrix.index),
@@ -135,21 +135,6 @@ def _nearest(options: Iterable[SplitStory], largest: bool) -> SplitStory | None:
         return None
     step = (max if largest else min)(option.baby_step for option in found)
     return min((o for o in found if o.baby_step == step), key=lambda o: (o.seconds, o.new_keys))
-
-
-def _product_seconds(
-    x: LinearTransform,
-    parameters: EncryptionParameters,
-    sizes: tuple[int, int],
-    table: CostTable,
-) -> float:
-    """Return the seconds of products and sums; `sizes` are limbs, and products."""
-    (limbs, count), costs = sizes, costs_of(parameters, table)
-    each = costs.multiply_plain(limbs) + costs.add(limbs)
-    if not x.twin:
-        return count * each
-    turned = hops((x.twin,), parameters) * costs.key_switch(limbs) + each
-    return count * each + x.matrix.in_blocks * turned
 
 
 def why_split(story: MatrixStory) -> str:

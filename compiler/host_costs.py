@@ -25,6 +25,13 @@ def host_file() -> Path:
     return base / "hec" / "costs.json"
 
 
+def stored_table(file: Path) -> CostTable:
+    """Return the table that a machine's measurement left in `file`; raise where there is none."""
+    if not file.exists():
+        raise fail("This machine was not measured yet", str(file), CALIBRATE)
+    return cost_table.load(file)
+
+
 def chosen_table(choice: str | None, backend: str) -> CostTable:
     """Return the table of `choice`: reference, host, or a file; None: this machine's if it has one.
 
@@ -33,11 +40,9 @@ def chosen_table(choice: str | None, backend: str) -> CostTable:
     if choice == "reference":
         return REFERENCE
     file = host_file() if choice in (None, "host") else Path(choice or "")
-    if choice == "host" and not file.exists():
-        raise fail("This machine was not measured yet", str(file), CALIBRATE)
     if choice is None and not file.exists():
         return REFERENCE
-    table = cost_table.load(file)
+    table = stored_table(file) if choice == "host" else cost_table.load(file)
     if table.covers(backend):
         return table
     if choice is None:

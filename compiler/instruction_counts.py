@@ -68,11 +68,6 @@ class InstructionCounts:
             return diagonal_bytes(instruction, self.types[instruction.operand].level)
         return self._limbs(instruction) * self.parameters.ring_degree * LIMB_BYTES
 
-    def value_bytes(self, position: int) -> int:
-        """Return the memory of the ciphertexts of a value: two polynomials each."""
-        x = self.types[position]
-        return 2 * x.blocks * (x.level + 1) * self.parameters.ring_degree * LIMB_BYTES
-
     def _limbs(self, instruction: Instruction) -> int:
         match instruction:
             case AddPlain():

@@ -19,11 +19,11 @@ from hec.compiler.ckks_ir import (
     Multiply,
     Output,
     Polynomial,
-    Program,
 )
 from hec.compiler.forecast import CONFIDENCE, Forecast
 from hec.compiler.instruction_counts import InstructionCounts
 from hec.compiler.layers import layer_positions
+from hec.compiler.liveness import bytes_alive
 from hec.compiler.plan_parts import ServerPart
 from hec.compiler.typing_rules import infer_types, operands
 
@@ -58,6 +58,11 @@ class LayerReport:
     plaintext_bytes: Annotated[int, "its encoded weights in memory"]
     live_bytes: Annotated[int, "all ciphertexts that are still to be read while it runs, at most"]
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether it takes no product of ciphertexts."""
+        return self.kind in ("matrix", "sum")
+
 
 def layer_reports(server: ServerPart, predicted: Forecast) -> tuple[LayerReport, ...]:
     """Return every layer of the server's Program."""
@@ -72,8 +77,9 @@ class _Maker:
     def __init__(self, server: ServerPart, predicted: Forecast, groups: list[list[int]]) -> None:
         self.server, self.predicted = server, predicted
         self.instructions = server.program.instructions
-        self.counts = InstructionCounts(server.program.parameters, infer_types(server.program))
-        self.live = _live_bytes(server.program, self.counts)
+        types = infer_types(server.program)
+        self.counts = InstructionCounts(server.program.parameters, types)
+        self.live = bytes_alive(server.program, types)
         self.owner = {i: number for number, group in enumerate(groups) for i in group}
         self.inputs = _numbered(self.instructions, Input)
         self.outputs = _numbered(self.instructions, Output)
@@ -152,20 +158,3 @@ def _operation(kind: LayerKind, instructions: Sequence[Instruction]) -> str:
             case _:
                 pass
     return kind
-
-
-def _live_bytes(program: Program, counts: InstructionCounts) -> list[int]:
-    """Return the bytes of all values still to be read, and of the result, at every instruction."""
-    last = list(range(len(program.instructions)))
-    for position, instruction in enumerate(program.instructions):
-        for operand in operands(instruction):
-            last[operand] = position
-    leaving: list[list[int]] = [[] for _ in last]
-    for value, position in enumerate(last):
-        leaving[position].append(value)
-    alive, found = 0, list[int]()
-    for position in range(len(last)):
-        alive += counts.value_bytes(position)
-        found.append(alive)
-        alive -= sum(counts.value_bytes(value) for value in leaving[position])
-    return found

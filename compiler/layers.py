@@ -8,7 +8,8 @@ from typing import Final
 
 from hec.compiler.ckks_ir import Bootstrap, Input, Multiply, Output, Polynomial
 from hec.compiler.errors import fail
-from hec.compiler.plan_parts import PlanTensor, ServerPart
+from hec.compiler.plan_parts import PlanFit, PlanTensor, ServerPart
+from hec.compiler.typing_rules import operands
 
 _MOST_LISTED: Final = 12  # layers in a message
 
@@ -54,6 +55,21 @@ def layer_positions(server: ServerPart) -> list[list[int]]:
 def tensor_at(server: ServerPart, position: int) -> PlanTensor | None:
     """Return the tensor that instruction `position` belongs to, None where the plan is silent."""
     return server.tensors[server.sources[position]] if server.sources else None
+
+
+def fit_of(server: ServerPart, layer: Layer) -> PlanFit | None:
+    """Return what was fitted in a layer, known by the value that it reads, or by its label."""
+    read = {
+        operand
+        for i in layer.positions
+        if isinstance(x := server.program.instructions[i], Multiply | Polynomial | Bootstrap)
+        for operand in operands(x)
+    }
+    for item in server.fits:
+        named = item.value is None and item.label == layer.label and bool(read)
+        if item.value in read or named:
+            return item
+    return None
 
 
 def find_layer(server: ServerPart, wanted: str, place: str) -> Layer:

@@ -30,7 +30,8 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
-from hec.compiler.typing_rules import infer_types, operands
+from hec.compiler.liveness import last_uses
+from hec.compiler.typing_rules import infer_types
 
 _PAIR, _PRODUCT = 2, 3  # polynomials of a ciphertext; a product keeps the room of its third
 
@@ -114,22 +115,18 @@ def _walk(program: Program, types: Sequence[ValueType], pool: _Pool) -> None:
     """Run as `runtime.executor` does: inputs first, every value until its last use."""
     backend, values = _Holding(pool, program.parameters.primes), dict[int, list[_Held]]()
     outputs: list[list[_Held]] = []
-    last = list(range(len(types)))
-    for position, instruction in enumerate(program.instructions):
-        for operand in operands(instruction):
-            last[operand] = position
     for position, instruction in enumerate(program.instructions):
         if isinstance(instruction, Input):
             kind = types[position]
             values[position] = [_Held(pool, kind.level, kind.scale) for _ in range(kind.blocks)]
-    for position, instruction in enumerate(program.instructions):
+    pairs = zip(program.instructions, last_uses(program), strict=True)
+    for position, (instruction, released) in enumerate(pairs):
         if isinstance(instruction, Output):
             outputs.append(values[instruction.operand])
         elif not isinstance(instruction, Input):
             values[position] = _step(program, position, values, backend)
-        for value in [value for value in values if last[value] <= position]:
-            if value <= position:
-                del values[value]
+        for value in released:
+            values.pop(value, None)
 
 
 def _step(

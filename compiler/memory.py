@@ -25,8 +25,9 @@ from hec.compiler.errors import fail
 from hec.compiler.kernels import diagonal_bytes
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.live_ciphertexts import live_bytes
+from hec.compiler.liveness import bytes_alive
 from hec.compiler.message_sizes import stored_bytes
-from hec.compiler.typing_rules import infer_types, operands
+from hec.compiler.typing_rules import infer_types
 
 DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
 _SEAL_PROCESS_BYTES: Final = 62 * 10**6  # interpreter, numpy, TenSEAL; measured 2026-11-27
@@ -76,7 +77,7 @@ def server_memory(program: Program) -> Memory:
         _PROCESS_BYTES
         + _weight_bytes(program)
         + _bootstrap_working(parameters)
-        + _live_bytes(program, types),
+        + max(bytes_alive(program, types), default=0),
         sum(_encoded(x, types, parameters) for x in program.instructions),
     )
 
@@ -259,20 +260,6 @@ def _weight_bytes(program: Program) -> int:
     return sum(
         m.index.nbytes + m.values.data.nbytes + m.values.indices.nbytes for m in matrices.values()
     )
-
-
-def _live_bytes(program: Program, types: Sequence[ValueType]) -> int:
-    """Return the largest size of all ciphertexts that are still to be read."""
-    last = list(range(len(types)))
-    for position, instruction in enumerate(program.instructions):
-        for operand in operands(instruction):
-            last[operand] = position
-    size = [2 * x.blocks * (x.level + 1) * _limb_bytes(program.parameters) for x in types]
-    live = [
-        sum(size[value] for value in range(position + 1) if last[value] >= position)
-        for position in range(len(types))
-    ]
-    return max(live, default=0)
 
 
 def _encoded(

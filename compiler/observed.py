@@ -57,12 +57,11 @@ def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     known = calibration.samples is not None
     peaks = tuple(max(map(abs, seen.interval())) for seen in ranges) if known else ()
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
-    if calibration.samples is None or not refreshes:
-        return Observed(magnitudes, None, outputs, approximation, peaks)
-    samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-    return Observed(
-        magnitudes, tuple(_sensitivities(graph, samples)), outputs, approximation, peaks
-    )
+    found: tuple[float, ...] | None = None
+    if calibration.samples is not None and refreshes:
+        samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
+        found = tuple(_sensitivities(graph, samples))
+    return Observed(magnitudes, found, outputs, approximation, peaks)
 
 
 def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, ...]:

@@ -21,6 +21,11 @@ def node_name(proto: NodeProto) -> str:
     return proto.name or f"{proto.op_type}_{next(iter(proto.output), '')}"
 
 
+def operators_of(nodes: Iterable[NodeProto]) -> dict[str, str]:
+    """Return the operator of every node, by the node's name."""
+    return {node_name(proto): proto.op_type for proto in nodes}
+
+
 def read_by(nodes: Iterable[NodeProto], tensor: str) -> str:
     """Return ", read by node ..." with the first few nodes that read a tensor, "" if none does."""
     found = [f"'{node_name(node)}' ({node.op_type})" for node in nodes if _reads(node, tensor)]

@@ -135,11 +135,22 @@ def _linear_seconds(
     instruction: LinearTransform, limbs: int, prices: _Prices, size: KernelSize
 ) -> float:
     """Rotations as `Hoists` makes them, and products with encoded diagonals."""
-    costs, parameters = prices.costs, prices.parameters
+    parameters, table = prices.parameters, prices.table
+    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs, table)
+    return rotations + product_seconds(instruction, limbs, parameters, table)
+
+
+def product_seconds(
+    instruction: LinearTransform, limbs: int, parameters: EncryptionParameters, table: CostTable
+) -> float:
+    """Return the seconds of products with encoded diagonals, and of their sums.
+
+    With pairs, those of the complex numbers that they need as well.
+    """
+    costs = costs_of(parameters, table)
     each = costs.multiply_plain(limbs) + costs.add(limbs)
-    rotations = rotation_seconds(size.babies, size.giants, parameters, limbs, prices.table)
     count = len(products(instruction.matrix, instruction.twin).first)
     if not instruction.twin:
-        return rotations + count * each
+        return count * each
     turned = hops((instruction.twin,), parameters) * costs.key_switch(limbs) + each
-    return rotations + count * each + instruction.matrix.in_blocks * turned
+    return count * each + instruction.matrix.in_blocks * turned

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from hec.compiler.alternative import Alternative
 from hec.compiler.cost_table import REFERENCE, CostTable
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.instance_report import (
     KeysReport,
     ParametersReport,
@@ -65,6 +66,13 @@ class Report:
     def threads(self) -> str:
         """How many threads the forecast is for, in words."""
         return "two threads" if self.backend == "openfhe" else "one thread"
+
+
+def server_of(told: Report) -> ServerReport:
+    """Return what only the server's part of a whole plan tells."""
+    if told.server is None:
+        raise InvalidProgram("a whole plan has a server part")
+    return told.server
 
 
 def report(plan: Plan | ClientPart, table: CostTable = REFERENCE) -> Report:

@@ -125,10 +125,10 @@ class Strategies:
             only = replace(
                 self._measured(self.leveled(self.libraries.seal)), reason="--backend tenseal"
             )
-            return self._within_memory(only)
+            return self._with_coherence(self._within_memory(only))
         wants_openfhe = self.target.backend == "openfhe"
         library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
-        return self._within_memory(self._available(self._ranked(library)))
+        return self._with_coherence(self._within_memory(self._available(self._ranked(library))))
 
     def leveled(self, instances: Instances) -> Candidate:
         """Return the leveled program on the library of `instances`."""
@@ -274,7 +274,7 @@ class Strategies:
     def _within_memory(self, found: Candidate) -> Candidate:
         """Return `found`; raise `CompileError` if its server needs more than `--max-ram`."""
         if self._fits(found) or self.target.max_ram is None:
-            return self._with_coherence(found)
+            return found
         least = server_memory(found.choice.lowered.program).least
         raise fail(
             f"{found.way} takes {least / 1e9:.1f} GB on the server,"

@@ -21,7 +21,7 @@ from hec.compiler.approximation import Density
 from hec.compiler.calibration import Range
 from hec.compiler.functions import Function
 from hec.compiler.tensor_ir import Activation, Array
-from hec.passes.families import SERIES, Family, series_on
+from hec.passes.families import SERIES, series_on
 from hec.passes.heavy_tails import each_outside, positive_reach
 from hec.passes.intervals import (
     by_channel,
@@ -74,12 +74,12 @@ def series_stand_in(
     found = min(
         (_series(first, density, degree, span) for span in _spans(first)), key=lambda each: each[0]
     )
-    _, coefficients, family = found
+    _, coefficients, span = found
+    family, held = series_on(span), span.reach / span.radius
     values = gain[:, None] * family.values(coefficients, t + noise / family.radius)
     bias = mean_errors(values, y)
     values += bias[:, None]
     each = [each_element(v, shape) for v in (1 / radius, -centre / radius, gain, bias)]
-    held = fourier.Interval(family.radius).reach / family.radius
     return StandIn(
         family,
         each[0],
@@ -114,10 +114,10 @@ def _spans(function: Callable[[Array], Array]) -> tuple[fourier.Interval, ...]:
 
 def _series(
     function: Callable[[Array], Array], density: Density, degree: int, span: fourier.Interval
-) -> tuple[float, Array, Family]:
-    """Return a fit's mean square error on the samples, that of noise included, and the fit."""
+) -> tuple[float, Array, fourier.Interval]:
+    """Return a fit's mean square error on the samples, noise included, the fit, and `span`."""
     family = series_on(span)
     noisy = density.t[:, None] + NOISE / span.radius * NORMAL
     coefficients = family.fit(function(family.grid), density, degree)
     errors = family.values(coefficients, noisy) - density.wanted[:, None]
-    return float(density.weight @ (errors**2).mean(axis=1)), coefficients, family
+    return float(density.weight @ (errors**2).mean(axis=1)), coefficients, span

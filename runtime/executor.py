@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from typing import Generic, Protocol
+from typing import Generic, TypeAlias
 
 from typing_extensions import assert_never
 
@@ -33,45 +33,15 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.kernels import ConstantCache, EncodedLinear, at_once
+from hec.compiler.liveness import last_uses
 from hec.compiler.memory import kept_diagonals
-from hec.compiler.typing_rules import infer_types, operands
+from hec.compiler.typing_rules import infer_types
 from hec.runtime.input_checks import check_names
 from hec.runtime.streaming import Streamed, streaming
 from hec.runtime.trace import Trace
 
-
-class Kernel(Protocol[Ciphertext, Plaintext]):
-    """A matrix ready to run."""
-
-    def __call__(
-        self, blocks: list[Ciphertext], backend: Backend[Ciphertext, Plaintext]
-    ) -> list[Ciphertext]:
-        """Return the blocks of matrix @ operand."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Fused(Generic[Ciphertext]):
-    """By the backend's own path."""
-
-    kernel: Callable[[list[Ciphertext]], list[Ciphertext]]
-
-    def __call__(self, blocks: list[Ciphertext], backend: object) -> list[Ciphertext]:
-        """Return the blocks of matrix @ operand."""
-        return self.kernel(blocks)
-
-
-@dataclass(frozen=True, eq=False)
-class Expanded(Generic[Plaintext]):
-    """By primitive steps."""
-
-    encoded: EncodedLinear[Plaintext]
-
-    def __call__(
-        self, blocks: list[Ciphertext], backend: Backend[Ciphertext, Plaintext]
-    ) -> list[Ciphertext]:
-        """Return the blocks of matrix @ operand."""
-        return kernels.apply_linear(blocks, self.encoded, backend)
+# A matrix ready to run: from the operand's blocks, and the backend that takes the steps.
+Kernel: TypeAlias = Callable[[list[Ciphertext], Backend[Ciphertext, Plaintext]], list[Ciphertext]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +75,13 @@ def prepare(
             case LinearTransform():
                 level = types[instruction.operand].level
                 if isinstance(backend, kernels.FusesLinear):
-                    linear[position] = Fused(backend.linear_kernel(instruction, level))
+                    linear[position] = partial(_fused, backend.linear_kernel(instruction, level))
                     continue
                 make: kernels.Maker[Plaintext] = at_once if position in kept else Streamed
                 encoded = kernels.encode_linear(instruction, backend, level, make)
                 if position not in kept:
                     streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
-                linear[position] = Expanded(encoded)
+                linear[position] = partial(_expanded, encoded)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
             case Polynomial():
@@ -158,16 +128,20 @@ def run(
     return outputs
 
 
-def last_uses(program: Program) -> tuple[tuple[int, ...], ...]:
-    """Return, for every position, the values that nothing after it reads."""
-    last = list(range(len(program.instructions)))
-    for position, instruction in enumerate(program.instructions):
-        for operand in operands(instruction):
-            last[operand] = position
-    released: list[list[int]] = [[] for _ in last]
-    for value, position in enumerate(last):
-        released[position].append(value)
-    return tuple(tuple(values) for values in released)
+def _fused(
+    kernel: Callable[[list[Ciphertext]], list[Ciphertext]], blocks: list[Ciphertext], _: object
+) -> list[Ciphertext]:
+    """Return matrix @ operand by the backend's own path."""
+    return kernel(blocks)
+
+
+def _expanded(
+    encoded: EncodedLinear[Plaintext],
+    blocks: list[Ciphertext],
+    backend: Backend[Ciphertext, Plaintext],
+) -> list[Ciphertext]:
+    """Return matrix @ operand by primitive steps."""
+    return kernels.apply_linear(blocks, encoded, backend)
 
 
 def _encode(

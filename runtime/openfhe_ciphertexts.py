@@ -23,13 +23,14 @@ class OpenfheCiphertexts:
 
     def __init__(self, context: OpenfheContext, tag: str) -> None:
         self.context, self._tag = context, tag
-        self._frames: dict[int, Frame] = {}  # by level
+        self._kinds: dict[int, tuple[Frame, Any]] = {}  # by level
 
     def save(self, x: Any) -> bytes:
         """Return the residues of a ciphertext."""
         if x.NumberCiphertextElements() != POLYNOMIALS:
             raise InvalidProgram("a ciphertext of OpenFHE is not relinearized")
-        return self._frame(self.context.level(x)).pack(fhe.Serialize(x, fhe.BINARY))
+        frame, _ = self._kind(self.context.level(x))
+        return frame.pack(fhe.Serialize(x, fhe.BINARY))
 
     def save_at(self, x: Any, level: int, scale: float) -> bytes:
         """Return the residues of a ciphertext that must be at (level, scale)."""
@@ -39,8 +40,12 @@ class OpenfheCiphertexts:
         return self.save(x)
 
     def load(self, data: Bytes, level: int, scale: float, place: str) -> Any:
-        """Read an untrusted ciphertext; raise `CompileError` unless it is one at `level`."""
-        frame = self._frame(level)
+        """Read an untrusted ciphertext; raise `CompileError` unless it is one at `level`.
+
+        What OpenFHE's extension for Python reads runs that extension's slow code ever after, and
+        so does all that is computed from it. A sum belongs to the library, like its left operand.
+        """
+        frame, zero = self._kind(level)
         if len(data) != frame.size:
             message = f"expected {frame.size} bytes for level {level}, found {len(data)}"
             raise unreadable("ciphertext", message, place)
@@ -53,27 +58,25 @@ class OpenfheCiphertexts:
             x = fhe.DeserializeCiphertextString(archive, fhe.BINARY)
         except OPENFHE_ERRORS as error:
             raise unreadable("ciphertext", reason(error), place) from None
+        x = self.context.fhe.EvalAdd(zero, x)
         x.SetKeyTag(self._tag)
         return self.context.typed(x, scale)
 
-    def _frame(self, level: int) -> Frame:
-        if level not in self._frames:
-            parameters = self.context.parameters
-            self._frames[level] = Frame(
-                self._archive(level),
-                parameters.ring_degree,
-                parameters.primes[: level + 1],
-                POLYNOMIALS,
-            )
-        return self._frames[level]
+    def _kind(self, level: int) -> tuple[Frame, Any]:
+        """Return the frame of ciphertexts at `level`, and one whose residues are all zero.
 
-    def _archive(self, level: int) -> bytes:
-        """Return the archive of a ciphertext of nothing, under a key that protects nothing."""
-        context, slots = self.context, self.context.parameters.slots
-        plain = context.encode(np.zeros(slots), level, 1.0)
-        x = context.fhe.Encrypt(context.fhe.KeyGen().secretKey, plain)
-        x.SetSlots(slots)
-        return bytes(fhe.Serialize(x, fhe.BINARY))
+        Both are under a key that protects nothing.
+        """
+        if level not in self._kinds:
+            context, parameters = self.context, self.context.parameters
+            plain = context.encode(np.zeros(parameters.slots), level, 1.0)
+            x = context.fhe.Encrypt(context.fhe.KeyGen().secretKey, plain)
+            x.SetSlots(parameters.slots)
+            archive = bytes(fhe.Serialize(x, fhe.BINARY))
+            primes = parameters.primes[: level + 1]
+            frame = Frame(archive, parameters.ring_degree, primes, POLYNOMIALS)
+            self._kinds[level] = frame, context.fhe.EvalSub(x, x)
+        return self._kinds[level]
 
 
 def unreadable(what: str, why: str, place: str) -> CompileError:

@@ -114,6 +114,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "bootstrap_keys",
         "kernels",
         "memory",
+        "liveness",
         "noise",
         "pairing",
         "schedule",

@@ -10,7 +10,7 @@ import pytest
 import hec
 from hec.compiler.calibration import Calibration
 from hec.compiler.evaluate import evaluate
-from hec.compiler.functions import Applied, Function, Product, Sum, composed
+from hec.compiler.functions import Function
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
@@ -29,23 +29,7 @@ from hec.runtime.server import Server
 from onnx_oracle import network, node, oracle
 from random_graphs import meaning
 from small_graphs import affine, graph
-
-ABOVE, FROM = "needs inputs above 0", "needs inputs from 0 upwards"
-
-
-INVERSE_OF_SQUARE = composed(
-    (Product(0, 0), Sum((1,), (1.0,), -1.0), Applied(2, Function("reciprocal")))
-)
-
-
-X = Input("x", (1, 2))
-
-
-SAMPLES = {"x": np.array([[0.5, -1.0], [2.0, 3.0]])}
-
-
-# fits
-
+from test_domains import INVERSE_OF_SQUARE
 
 CALIBRATED: list[tuple[Function, tuple[float, float], float, float]] = [
     # function, where inputs lie, largest relative error of degree 15: polynomial, series

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,28 +14,8 @@ from hec.compiler.errors import MOST_TOLD, CompileError, Problem, fail
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_wire import has_too_many_messages
 from hec.compiler.target import Target
+from hostile_cases import LARGE, SHAPES, refusal, text
 from onnx_oracle import import_graph, network, node
-
-SHAPES: dict[str, tuple[int | str, ...]] = {"x": (2, 3)}
-
-
-AGAIN = "export the model again, and check it with onnx.checker.check_model"
-
-
-LARGE = "use a smaller network, or smaller inputs"
-
-
-SAVE = "save the model again with onnx.save_model"
-
-
-def _message(source: Any) -> str:
-    with pytest.raises(CompileError) as caught:
-        import_onnx(source, Target())
-    return str(caught.value)
-
-
-def _text(message: str, place: str, help: str) -> str:
-    return f"{message}\n  --> {place}\n  help: {help}"
 
 
 def _length(count: int) -> bytes:
@@ -51,7 +30,7 @@ def test_a_small_file_with_a_million_nodes_is_refused_before_it_is_parsed() -> N
     graph = b"\x0a\x00" * (onnx_wire.MAX_MESSAGES + 1)  # empty nodes
     bomb = network([node("Relu", "x")], SHAPES).SerializeToString()
     bomb += b"\x3a" + _length(len(graph)) + graph
-    assert _message(bomb) == _text("the model holds more than 1,000,000 parts", "model", LARGE)
+    assert refusal(bomb) == text("the model holds more than 1,000,000 parts", "model", LARGE)
 
 
 def test_messages_are_counted_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,13 +66,13 @@ def _nested(depth: int) -> ModelProto:
 
 
 def test_graphs_nested_in_graphs_are_refused() -> None:
-    assert _message(_nested(2000)) == _text(
+    assert refusal(_nested(2000)) == text(
         "graphs are nested more than 25 deep in each other",
         "net",
         "a program on encrypted data has no branches; export with fixed shapes, loops unrolled",
     )
     import_onnx(_nested(24), Target())
-    assert _message(_nested(25)).startswith("graphs are nested more than 25 deep in each other\n")
+    assert refusal(_nested(25)).startswith("graphs are nested more than 25 deep in each other\n")
 
 
 def _doubling(depth: int) -> ModelProto:
@@ -113,7 +92,7 @@ def _doubling(depth: int) -> ModelProto:
 
 
 def test_functions_that_grow_in_branches_are_refused_before_they_are_written_out() -> None:
-    assert _message(_doubling(30)) == _text(
+    assert refusal(_doubling(30)) == text(
         "the functions of the model expand to more than 100,000 nodes, "
         "or are nested more than 50 deep",
         "net",
@@ -125,8 +104,8 @@ def test_products_of_constants_that_take_minutes_are_refused() -> None:
     nodes = [node("Expand", "one,s", "a"), node("MatMul", "a,a", "b"), node("ReduceSum", "b", "r"),
              node("Cast", "r", "f", to=TensorProto.FLOAT), node("Add", "x,f")]  # fmt: skip
     model = network(nodes, SHAPES, {"one": np.array([[1]]), "s": [3000, 3000]})
-    assert _message(model).startswith(
-        _text(
+    assert refusal(model).startswith(
+        text(
             "the constants up to here take 27,000,000,003 operations; the limit is 8,589,934,592",
             "net: node 'MatMul_b' -> tensor 'b' of shape (3000, 3000)",
             LARGE,
@@ -141,8 +120,8 @@ def test_reading_a_large_constant_again_and_again_is_refused() -> None:
     model = network(nodes, SHAPES, {"s": [1000, 1000]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_import, "_MAX_WORK", 2_500_000)
-        message = _message(model)
-    assert message == _text(
+        message = refusal(model)
+    assert message == text(
         "the constants up to here take 3,000,002 operations; the limit is 2,500,000",
         "net: node 'ReduceSum_t2' -> tensor 't2' of shape ()",
         LARGE,
@@ -165,8 +144,8 @@ def test_a_chain_of_moves_that_change_nothing_is_work_too() -> None:
     model = network([node("Identity", "x", "t0"), *moves], {"x": (2, 50)}, outputs=["t4"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_values, "MAX_TOTAL_NONZEROS", 350)
-        message = _message(model)
-    assert message == _text(
+        message = refusal(model)
+    assert message == text(
         "the matrices up to here hold 400 weights; the limit is 350",
         "net: node 'Transpose_t4' -> tensor 't4' of shape (2, 50)",
         LARGE,
@@ -180,7 +159,7 @@ def test_many_operands_of_a_large_result_are_refused(operator: str) -> None:
     weights = 10 * 100 if operator == "Sum" else 10 * 10 * 100
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_values, "MAX_NONZEROS", weights - 1)
-        message = _message(model)
+        message = refusal(model)
     assert message.startswith(
         f"its matrix would hold {weights:,} weights; the limit is {weights - 1:,}\n"
     )
@@ -202,7 +181,7 @@ def test_importing_a_long_chain_takes_linear_time() -> None:
 def test_names_cannot_forge_lines_or_steer_a_terminal() -> None:
     name = "a\x1b[2J\n  --> forged\r\u202e"
     model = network([helper.make_node("Frob\x07", ["x"], ["y"], name=name)], SHAPES)
-    assert _message(model) == _text(
+    assert refusal(model) == text(
         "Frob\N{REPLACEMENT CHARACTER} is not supported",
         "net: node 'a\N{REPLACEMENT CHARACTER}[2J   --> forged \N{REPLACEMENT CHARACTER}' "
         "-> tensor 'y'",
@@ -212,7 +191,7 @@ def test_names_cannot_forge_lines_or_steer_a_terminal() -> None:
 
 def test_names_of_megabytes_do_not_fill_the_screen() -> None:
     model = network([helper.make_node("Frob", ["x"], ["y"], name="n" * 10**7)], SHAPES)
-    message = _message(model)
+    message = refusal(model)
     assert len(message) < 2200
     assert " … " in message
     assert message.endswith("n' -> tensor 'y'\n  help: rewrite the network without this operator")
@@ -251,12 +230,12 @@ AXES = (1,) * 33
     ids=["input", "weights", "result"],
 )
 def test_more_axes_than_numpy_broadcasts_are_refused(model: ModelProto, message: str) -> None:
-    assert _message(model) == f"{message}\n  help: {LARGE}"
+    assert refusal(model) == f"{message}\n  help: {LARGE}"
 
 
 def test_a_size_of_thousands_of_digits_is_never_written_out() -> None:
     nodes = [node("ConstantOfShape", "s", "z"), node("Add", "x,z")]
-    message = _message(network(nodes, SHAPES, {"s": [2**62] * 300}))
+    message = refusal(network(nodes, SHAPES, {"s": [2**62] * 300}))
     assert message.startswith("the result has 300 axes; the limit is 32\n  --> net: node 'Constant")
 
 
@@ -266,7 +245,7 @@ def test_a_size_of_thousands_of_digits_is_never_written_out() -> None:
 )
 def test_parameters_of_functions_must_be_finite(operator: str, attribute: str, value: str) -> None:
     model = network([node(operator, "x", **{attribute: float(value)})], SHAPES)
-    assert _message(model) == _text(
+    assert refusal(model) == text(
         f"the attribute '{attribute}' is {value}",
         f"net: node '{operator}_y' -> tensor 'y' of shape (2, 3)",
         "check that training did not diverge, and export again",
@@ -282,7 +261,7 @@ def test_constants_that_overflow_are_refused_without_a_warning() -> None:
     model = network([gemm], {"x": (3, 3)})
     for name, values in zip("wv", double, strict=True):
         model.graph.initializer.append(helper.make_tensor(name, TensorProto.DOUBLE, [3, 3], values))
-    assert _message(model) == _text(
+    assert refusal(model) == text(
         "its weights divide by zero or overflow",
         "net: node 'Gemm_y' -> tensor 'y' of shape (3, 3)",
         "check that training did not diverge, and export again",
@@ -301,7 +280,7 @@ def test_operator_sets_that_never_were(version: int) -> None:
     model.opset_import[0].version = version
     help_ = "export again with a newer opset_version, or convert with onnx.version_converter"
     message = f"the model uses ONNX operator set {version}; the oldest supported is 7"
-    assert _message(model) == _text(message, "net: operator Relu", help_)
+    assert refusal(model) == text(message, "net: operator Relu", help_)
 
 
 HUGE = 2**62
@@ -359,7 +338,7 @@ RESULTS: dict[str, tuple[Callable[[], ModelProto], str]] = {
 @pytest.mark.parametrize("name", RESULTS)
 def test_results_of_impossible_sizes_are_refused(name: str) -> None:
     make, message = RESULTS[name]
-    assert _message(make()).startswith(message)
+    assert refusal(make()).startswith(message)
 
 
 def test_strides_and_dilations_beyond_any_image_are_computed() -> None:

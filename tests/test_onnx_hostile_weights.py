@@ -11,31 +11,10 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from hec.compiler import onnx_stored
-from hec.compiler.errors import CompileError
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.target import Target
+from hostile_cases import AGAIN, LARGE, SAVE, SHAPES, refusal, text
 from onnx_oracle import import_graph, network, node
-
-SHAPES: dict[str, tuple[int | str, ...]] = {"x": (2, 3)}
-
-
-AGAIN = "export the model again, and check it with onnx.checker.check_model"
-
-
-LARGE = "use a smaller network, or smaller inputs"
-
-
-SAVE = "save the model again with onnx.save_model"
-
-
-def _message(source: Any) -> str:
-    with pytest.raises(CompileError) as caught:
-        import_onnx(source, Target())
-    return str(caught.value)
-
-
-def _text(message: str, place: str, help: str) -> str:
-    return f"{message}\n  --> {place}\n  help: {help}"
 
 
 def _external(folder: Path, **entries: str) -> Path:
@@ -67,7 +46,7 @@ EXTERNAL = {
 
 @pytest.mark.parametrize("entries", EXTERNAL, ids=lambda entries: str(entries)[:40])
 def test_external_data_that_cannot_be(entries: tuple[tuple[str, str], ...], tmp_path: Path) -> None:
-    first, place, help_ = _message(_external(tmp_path, **dict(entries))).splitlines()
+    first, place, help_ = refusal(_external(tmp_path, **dict(entries))).splitlines()
     assert first.startswith(EXTERNAL[entries])
     assert (place, help_) == ("  --> model.onnx: tensor 'w'", f"  help: {SAVE}")
 
@@ -81,7 +60,7 @@ def test_no_more_is_read_than_the_weights_have(tmp_path: Path) -> None:
     path = _external(tmp_path, length=str(2**40))
     with (tmp_path / "weights.bin").open("wb") as file:
         file.truncate(2**34)  # takes no room on the disk
-    assert _message(path) == _text(
+    assert refusal(path) == text(
         "17,179,869,184 bytes of 'weights.bin' are more than the weights of shape (3,) have",
         "model.onnx: tensor 'w'",
         SAVE,
@@ -91,7 +70,7 @@ def test_no_more_is_read_than_the_weights_have(tmp_path: Path) -> None:
 def test_names_of_files_must_be_utf8(tmp_path: Path) -> None:
     path = _external(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"weights.bin", b"weights\xff\xffin"))
-    assert _message(path) == _text(
+    assert refusal(path) == text(
         "the name of the file with the weights is not UTF-8", "model.onnx: tensor 'w'", SAVE
     )
 
@@ -100,8 +79,8 @@ def test_many_tensors_in_one_large_file_are_refused_before_any_is_read(tmp_path:
     path = _external(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_stored, "MAX_STORED", 2)
-        message = _message(path)
-    assert message == _text(
+        message = refusal(path)
+    assert message == text(
         "the weights up to here have 3 elements; the limit is 2", "model.onnx: tensor 'w'", LARGE
     )
 
@@ -141,7 +120,7 @@ UNREADABLE: dict[str, Callable[[], ModelProto]] = {
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_weights_that_do_not_fit_their_shape_are_refused(name: str) -> None:
-    first, place, help_ = _message(UNREADABLE[name]()).splitlines()
+    first, place, help_ = refusal(UNREADABLE[name]()).splitlines()
     assert first.startswith("the weights cannot be read: ")
     assert (place, help_) == ("  --> net: tensor 'w'", f"  help: {AGAIN}")
 
@@ -158,7 +137,7 @@ INPUT_KINDS: dict[str, Callable[[Any], object]] = {
 def test_inputs_that_are_no_tensors_are_refused(name: str) -> None:
     model = network([node("Relu", "x")], SHAPES)
     INPUT_KINDS[name](model.graph.input[0].type)
-    assert _message(model) == _text(
+    assert refusal(model) == text(
         "the input holds no tensor; only real numbers can be encrypted",
         "net: input 'x', read by node 'Relu_y' (Relu)",
         "export with a float input, and move lookups and conversions to the client",
@@ -170,6 +149,6 @@ def test_sparse_weights_are_refused() -> None:
     values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
     indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [3]))
-    assert _message(model) == _text(
+    assert refusal(model) == text(
         "sparse weights are not supported", "net", "store the weights densely"
     )
