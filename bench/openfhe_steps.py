@@ -21,7 +21,7 @@ import typer
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.cost import bootstrap_seconds, openfhe_costs
 from hec.compiler.fourier import fitted
-from hec.runtime.openfhe_library import keep_freed_memory
+from hec.runtime.allocator import keep_freed_memory
 from hec.runtime.openfhe_primes import chain
 
 LIMBS = (4, 5, 8, 12, 23)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from hec.compiler.ckks_ir import (
     Bootstrap,
@@ -15,6 +16,8 @@ from hec.compiler.ckks_ir import (
     RotateSum,
 )
 from hec.compiler.kernels import rotation_steps
+
+KEYS_IN_GROUP: Final = 8  # rotation keys of SEAL that travel, and are unpacked, together
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.errors import fail
 from hec.compiler.kernels import diagonal_bytes
-from hec.compiler.key_manifest import KeyManifest, needed_keys
+from hec.compiler.key_manifest import KEYS_IN_GROUP, KeyManifest, needed_keys
 from hec.compiler.live_ciphertexts import live_bytes
 from hec.compiler.liveness import bytes_alive
 from hec.compiler.message_sizes import stored_bytes
@@ -32,6 +32,7 @@ from hec.compiler.typing_rules import infer_types
 DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
 _SEAL_PROCESS_BYTES: Final = 62 * 10**6  # interpreter, numpy, TenSEAL; measured 2026-11-27
 _PROCESS_BYTES: Final = 105 * 10**6  # with OpenFHE, and its tables; measured 2026-11-27
+_UNPACKING: Final = 2.5  # times the keys of a group, as they travel; measured 2026-11-27
 _TABLES: Final = 4  # numbers that SEAL keeps for each coefficient of a limb: roots of unity
 _COMPLEX_BYTES: Final = 16  # OpenFHE keeps the values of a plaintext, too
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -90,8 +91,14 @@ def _seal_memory(program: Program, types: Sequence[ValueType]) -> Memory:
         0,
         process + live_bytes(program),
         sum(_encoded(x, types, parameters) for x in program.instructions),
-        process + stored_key_bytes(parameters, keys),
+        process + stored_key_bytes(parameters, keys) + _unpacking_bytes(parameters, keys),
     )
+
+
+def _unpacking_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int:
+    """Return the size of the buffers in which SEAL unpacks a group of keys."""
+    group = min(KEYS_IN_GROUP, count_keys(parameters, keys))
+    return round(_UNPACKING * group * one_key_bytes(parameters) / 2)  # half is a seed
 
 
 def _tables_bytes(parameters: EncryptionParameters) -> int:
@@ -265,11 +272,13 @@ def _weight_bytes(program: Program) -> int:
 def _encoded(
     instruction: object, types: Sequence[ValueType], parameters: EncryptionParameters
 ) -> int:
+    # OpenFHE keeps the complex values of a plaintext beside its limbs: as large as one more limb.
+    extra = 1 if parameters.digits else 0
     match instruction:
         case LinearTransform():
-            return diagonal_bytes(instruction, types[instruction.operand].level)
+            return diagonal_bytes(instruction, types[instruction.operand].level + extra)
         case AddPlain():
             x = types[instruction.operand]
-            return x.blocks * (x.level + 1) * _limb_bytes(parameters)
+            return x.blocks * (x.level + 1 + extra) * _limb_bytes(parameters)
         case _:
             return 0

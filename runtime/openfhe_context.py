@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 
 from hec.compiler.ckks_ir import Bootstrapping, EncryptionParameters
 from hec.compiler.errors import CompileError, InvalidProgram, fail
-from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, keep_freed_memory, reason
+from hec.runtime.allocator import keep_freed_memory
+from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, reason
 from hec.runtime.openfhe_primes import special_count
 
 SCALE_TOLERANCE: Final = 1e-9  # relative; as in the typing rules

@@ -10,13 +10,12 @@ from tenseal import sealapi as seal
 
 from hec.compiler.atomic_file import atomic_file
 from hec.compiler.errors import CompileError, fail
-from hec.compiler.key_manifest import KeyManifest
+from hec.compiler.key_manifest import KEYS_IN_GROUP, KeyManifest
 from hec.compiler.plan_parts import ClientPart
 from hec.runtime import keys
 from hec.runtime.tenseal_context import SEAL_ERRORS, TensealContext, to_bytes
 
 Array = NDArray[np.float64]
-KEYS_IN_GROUP = 8
 
 
 class TensealSecret:

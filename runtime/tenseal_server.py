@@ -10,6 +10,7 @@ from tenseal import sealapi as seal
 from hec.compiler.atomic_file import read_bounded
 from hec.compiler.plan_parts import ClientPart
 from hec.runtime import keys
+from hec.runtime.allocator import give_back_freed_memory
 from hec.runtime.container import Blob
 from hec.runtime.tenseal_backend import TensealBackend
 from hec.runtime.tenseal_context import TensealContext, to_bytes
@@ -22,10 +23,15 @@ class TensealEvaluator:
 
     def __init__(self, part: ClientPart, evaluation_keys: bytes | Path, place: str) -> None:
         self._context = TensealContext(part.parameters)
-        if isinstance(evaluation_keys, Path):
-            limit = self._context.key_bytes(len(part.keys.rotations) + 1) + _HEADER_BYTES
-            evaluation_keys = read_bounded(evaluation_keys, limit, "evaluation keys")
-        self.backend = _backend(part, self._context, evaluation_keys, place)
+        if isinstance(evaluation_keys, bytes):
+            self.backend = _backend(part, self._context, evaluation_keys, place)
+        else:  # read where nothing keeps it longer than it takes
+            self.backend = _backend(part, self._context, self._read(part, evaluation_keys), place)
+        give_back_freed_memory()
+
+    def _read(self, part: ClientPart, path: Path) -> bytes:
+        limit = self._context.key_bytes(len(part.keys.rotations) + 1) + _HEADER_BYTES
+        return read_bounded(path, limit, "evaluation keys")
 
     def load(self, data: Blob, level: int, scale: float, place: str) -> seal.Ciphertext:
         """Read an untrusted ciphertext; raise `CompileError` unless it is one at (level, scale)."""
