@@ -11,7 +11,7 @@ Parallel Convolutions" (ICML 2022); Ebel et al., "Orion" (ASPLOS 2025).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -31,6 +31,7 @@ class Arrangement:
     layout: Layout
     shape: tuple[int, int, int]
     places: tuple[Places, Places, Places] | None  # channels, rows, columns
+    within: int | None = None  # slots in which a row's sum ends, if fewer than a period
 
     @property
     def pixels(self) -> int:
@@ -40,7 +41,12 @@ class Arrangement:
         channels, rows, columns = self.places
         lowest = min(channels, default=0)
         inner = len(rows) + len(columns)
-        return 1 << inner if lowest >= inner else 1
+        return self.layout.run << inner if lowest >= inner else 1
+
+    @property
+    def fold(self) -> int:
+        """Slots between the terms of a row that are summed in the end."""
+        return self.layout.period if self.within is None else self.within
 
 
 def image_shape(shape: Shape) -> tuple[int, int, int]:
@@ -109,8 +115,41 @@ def before_copies(matrix: sp.csr_array, slots: int) -> list[Arrangement]:
     return [Arrangement(at(positions, period, slots), (count, 1, 1), None)]
 
 
+def in_runs(found: Arrangement) -> Iterator[Arrangement]:
+    """Yield the layouts that hold every element in adjacent slots, instead of whole copies.
+
+    The next matrix then gives every slot of a run other rows, and takes as many fewer diagonals.
+    """
+    layout, run = found.layout, 2
+    while layout.blocks == 1 and found.within is None and run * layout.period <= layout.slots:
+        elements = np.repeat(layout.elements[:, : layout.slots // run], run, axis=1)
+        bits, places = run.bit_length() - 1, None
+        if found.places is not None:
+            channels, rows, columns = (
+                tuple(place + bits for place in axis) for axis in found.places
+            )
+            places = channels, rows, columns
+        yield Arrangement(Layout(elements), found.shape, places)
+        run *= 2
+
+
+def across_copies(count: int, source: Layout) -> list[Arrangement]:
+    """Return the layout of a matrix's `count` results across the copies of its operand, if any.
+
+    Every copy computes other rows. What lies between them is no element of the result.
+    """
+    period, copies = source.period, source.slots // source.period
+    within = ceil_power_of_two(-(-count // copies))
+    if source.blocks > 1 or copies == 1 or within >= period:
+        return []
+    copy, place = np.divmod(np.arange(count), within)
+    layout = at(copy * period + place, source.slots, source.slots)
+    return [Arrangement(layout, (count, 1, 1), None, within)]
+
+
 def _same(left: Arrangement, right: Arrangement) -> bool:
-    return np.array_equal(left.layout.elements, right.layout.elements)
+    same = left.fold == right.fold
+    return same and np.array_equal(left.layout.elements, right.layout.elements)
 
 
 def _dense(image: tuple[int, int, int], slots: int) -> Arrangement:

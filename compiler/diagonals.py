@@ -38,14 +38,16 @@ class Terms:
 class Supports:
     """Which columns the rows of a matrix read, by the pixel in which the result has the row.
 
-    Rows sit at u * width + v of their ciphertext: u is the channel, v < width the pixel.
+    Rows sit at u * width + v of their ciphertext: u is the channel, v < width the pixel. Adjacent
+    `twins` pixels, over which the result repeats, read the same columns.
     """
 
     matrix: sp.csr_array
     result: Layout
     width: int
-    start: Indices  # (width + 1,): where the columns of each pixel begin in `columns`
-    columns: Indices  # sorted within each pixel
+    twins: int
+    start: Indices  # (width / twins + 1,): where the columns of such pixels begin in `columns`
+    columns: Indices  # sorted within each of them
 
     @property
     def most(self) -> int:
@@ -54,18 +56,21 @@ class Supports:
 
     def rank(self, pixel: Indices, column: Indices) -> Indices:
         """Return the place of each column among those of its pixel."""
-        count = self.matrix.shape[1]
-        keys = np.repeat(np.arange(self.width), np.diff(self.start)) * count + self.columns
-        return np.searchsorted(keys, pixel * count + column) - self.start[pixel]
+        group, count = pixel // self.twins, self.matrix.shape[1]
+        groups = np.repeat(np.arange(self.start.size - 1), np.diff(self.start))
+        found = np.searchsorted(groups * count + self.columns, group * count + column)
+        return found - self.start[group]
 
 
 def supports(matrix: sp.csr_array, result: Layout, width: int) -> Supports:
     """Return the columns that each pixel's rows read; `width` is a power of two."""
+    twins = min(result.run, width)
     row, column = _coordinates(matrix)
-    pixel = result.first_slots()[row] % width
-    keys = np.unique(pixel * matrix.shape[1] + column)
-    pixels, columns = np.divmod(keys, matrix.shape[1])
-    return Supports(matrix, result, width, np.searchsorted(pixels, np.arange(width + 1)), columns)
+    group = result.first_slots()[row] % width // twins
+    keys = np.unique(group * matrix.shape[1] + column)
+    groups, columns = np.divmod(keys, matrix.shape[1])
+    start = np.searchsorted(groups, np.arange(width // twins + 1))
+    return Supports(matrix, result, width, twins, start, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +108,7 @@ class Gather:
         return -(-self.supports.most // (self.copies * self.rotations))
 
     def index(self) -> NDArray[np.int32]:
-        """Return the (out block, in block, shift) of the diagonals that `terms` will fill."""
+        """Return the (out block, in block, shift) of the diagonals that there will be."""
         blocks = np.arange(self.supports.result.blocks)
         inputs, shifts = np.arange(self.ciphertexts), np.arange(self.rotations)
         mesh = np.meshgrid(blocks, inputs, shifts * self.supports.width, indexing="ij")
@@ -111,20 +116,24 @@ class Gather:
 
     def layout(self) -> Layout:
         """Return the input's layout."""
-        start, width, rotations = self.supports.start, self.supports.width, self.rotations
-        pixels = np.repeat(np.arange(width), np.diff(start))
-        rank = np.arange(self.supports.columns.size) - start[pixels]
-        channels = self.period // width
-        shape = (self.ciphertexts, self.copies, channels // rotations, rotations, width)
+        start, twins, rotations = self.supports.start, self.supports.twins, self.rotations
+        groups = np.repeat(np.arange(start.size - 1), np.diff(start))
+        rank = np.arange(self.supports.columns.size) - start[groups]
+        channels, count = self.period // self.supports.width, start.size - 1
+        shape = (self.ciphertexts, self.copies, channels // rotations, rotations, count, twins)
         elements = np.full(shape, UNUSED, np.int32)
         block, copy, residue = self._place(rank)
-        elements[block, copy, :, residue, pixels] = self.supports.columns[:, None]
+        elements[block, copy, :, residue, groups] = self.supports.columns[:, None, None]
         slots = self.supports.result.slots
         return Layout(np.tile(elements.reshape(self.ciphertexts, -1), (1, slots // self.span)))
 
-    def terms(self, width: int) -> Terms:
-        """Place the non-zeros; the sums that follow run over `width` >= span slots."""
-        matrix, result = self.supports.matrix, self.supports.result
+    def diagonals(self, width: int) -> DiagonalMatrix:
+        """Return the matrix; the sums that follow run over `width` >= span slots."""
+        matrix, result = spread(self.supports.matrix, self.supports.result)
+        terms, blocks = self._terms(matrix, result, width), (result.blocks, self.ciphertexts)
+        return diagonal_matrix(terms, matrix, blocks, result.slots)
+
+    def _terms(self, matrix: sp.csr_array, result: Layout, width: int) -> Terms:
         slots = result.slots
         row, column = _coordinates(matrix)
         position = result.first_slots()[row]
@@ -143,21 +152,42 @@ class Gather:
         return block, copy, residue
 
 
-def periodic_terms(matrix: sp.csr_array, source: Layout, target: Layout, width: int) -> Terms:
-    """Place the non-zeros of `matrix`, whose rows are summed over `width` slots.
+def spread(matrix: sp.csr_array, result: Layout) -> tuple[sp.csr_array, Layout]:
+    """Return a row for every slot of a run that holds the same element, and where these rows lie.
 
-    `width` is at least the period of either layout (and the slots, where a tensor takes several
-    ciphertexts). Shifts are the smallest in absolute value.
+    Only then does a matrix compute more than the first slot of each run.
     """
-    slots, fold, repeat = source.slots, target.period, source.period
+    run = result.run
+    if run == 1:
+        return matrix, result
+    rows = np.repeat(np.arange(matrix.shape[0]), run)
+    elements = np.where(
+        result.elements == UNUSED, UNUSED, result.elements * run + np.arange(result.slots) % run
+    )
+    return sp.csr_array(matrix[rows]), Layout(elements.astype(np.int32))
+
+
+def periodic_terms(
+    matrix: sp.csr_array, source: Layout, target: Layout, width: int, fold: int
+) -> Terms:
+    """Place the non-zeros of `matrix`, whose rows are summed over `width` slots, `fold` apart.
+
+    `width` is at least the period of the source (and the slots, where a tensor takes several
+    ciphertexts); `fold` is the period of the target, unless its rows lie in several copies of the
+    source: then all of a row's terms do, too. Shifts are the smallest in absolute value.
+    """
+    slots, repeat = source.slots, source.period
     starts = source.first_slots().astype(np.int32)
     goals = target.first_slots().astype(np.int32)
-    start = starts[matrix.indices]
     goal = np.repeat(goals, np.diff(matrix.indptr))
+    start = starts[matrix.indices] + (goal & (source.run - 1))
     step = min(fold, repeat)  # a power of two, as are slots and width: masks are remainders
     shift = ((start - goal + step // 2) & (step - 1)) - step // 2
-    slot = (start - shift) & (repeat - 1) if repeat > fold else goal & (width - 1)
-    return Terms(goal // slots, start // slots, shift, slot, width)
+    period = max(width, target.period)
+    slot = goal & (period - 1)
+    if repeat > fold:
+        slot = (slot & ~(repeat - 1)) | ((start - shift) & (repeat - 1))
+    return Terms(goal // slots, start // slots, shift, slot, period)
 
 
 def diagonal_index(terms: Terms, blocks: tuple[int, int], slots: int) -> NDArray[np.int32]:

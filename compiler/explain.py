@@ -140,7 +140,7 @@ class _Teller:
             self._tensor(end),
             self._readers(layer),
             level_story(self.program, self.types, self.layers, layer),
-            str(self.table),
+            self.table.told(self.plan.client.backend),
             seconds,
             seconds.total / (self.forecast.total_seconds or 1.0),
             told.key_switches,

@@ -46,6 +46,7 @@ class KernelSizes:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, Split], KernelSize] = {}
         self._assumed: dict[int, KernelSize] = {}
+        self._folded: dict[tuple[int, tuple[int, ...]], float] = {}
         self._kept: list[DiagonalMatrix] = []  # so that no id is used twice
 
     def __call__(self, instruction: LinearTransform) -> KernelSize:
@@ -59,6 +60,20 @@ class KernelSizes:
             self._known[key] = _measure(instruction)
             self._kept.append(matrix)
         return self._known[key]
+
+    def folded_power(self, instruction: LinearTransform, steps: tuple[int, ...]) -> float:
+        """Return the largest power of a row, of all those that `RotateSum` of `steps` adds up."""
+        matrix = instruction.matrix
+        if id(matrix) in self._assumed:
+            return self._assumed[id(matrix)].power * float(2 ** len(steps))
+        key = id(matrix), steps
+        if key not in self._folded:
+            powers = _row_sums(matrix, 2).reshape(matrix.out_blocks, matrix.period)
+            for step in steps:
+                powers = powers + np.roll(powers, -step, axis=1)
+            self._folded[key] = float(powers.max(initial=0.0))
+            self._kept.append(matrix)
+        return self._folded[key]
 
     def assume(self, matrix: DiagonalMatrix, size: KernelSize) -> None:
         """Take `size` for `matrix` without looking at it."""

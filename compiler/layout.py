@@ -40,6 +40,18 @@ class Layout:
     def _repeats(self, period: int) -> bool:
         return bool(np.array_equal(self.elements[:, :-period], self.elements[:, period:]))
 
+    @property
+    def run(self) -> int:
+        """Largest power of two of adjacent slots that everywhere hold the same element."""
+        run = self.period
+        while run > 1 and not self._is_runs(run):
+            run //= 2
+        return run
+
+    def _is_runs(self, run: int) -> bool:
+        runs = self.elements.reshape(self.blocks, -1, run)
+        return bool((runs == runs[:, :, :1]).all())
+
     def pack(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (samples, blocks, slots) slot vectors of (samples, elements) `values`."""
         padded = np.concatenate([values, np.zeros((len(values), 1))], axis=1)

@@ -36,7 +36,7 @@ _LAYERS_SHOWN = 12  # in the error for a network that is too deep
 RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
 _RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
 
-Layouts = Callable[[int], LaidOutGraph]  # slots -> layouts for that many slots
+Layouts = Callable[[int], Sequence[LaidOutGraph]]  # slots -> ways to lay the graph out in them
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,39 @@ def choose_parameters(
             skeleton = _skeleton(graph, ring_degree // 2)
             bound = _Search(skeleton, instances, magnitudes, target, _least_sizes(skeleton))
             best = bound.best(fitting, precision)
-            if best is None or best.forecast.output_error > 2.0**-precision:
+            if best is None or not _is_exact(best):
                 continue  # saves the layouts, which take seconds for a large network
-        search = _Search(layouts(ring_degree // 2), instances, magnitudes, target)
-        for _, group in groupby(fitting, key=lambda chain: chain.levels):
-            found = search.best(group, precision)
-            if found is None:
-                continue
-            if found.forecast.output_error <= 2.0**-precision:
-                return found
-            if closest is None or found.forecast.output_error < closest.forecast.output_error:
-                closest = found
+        ways = [
+            _shortest(_Search(each, instances, magnitudes, target), fitting, precision)
+            for each in layouts(ring_degree // 2)
+        ]
+        exact = [found for found in ways if found is not None and _is_exact(found)]
+        if exact:
+            return min(exact, key=lambda found: found.forecast.total_seconds)
+        closest = min(
+            (found for found in (closest, *ways) if found is not None),
+            key=lambda found: found.forecast.output_error,
+            default=None,
+        )
     raise _too_deep(graph, chains, closest, precision, (max(rings.items()), target.security))
+
+
+def _shortest(search: _Search, chains: Sequence[Chain], precision: float) -> Choice | None:
+    """Return the best of the fewest levels that are exact enough, or the most exact choice."""
+    closest: Choice | None = None
+    for _, group in groupby(chains, key=lambda chain: chain.levels):
+        found = search.best(group, precision)
+        if found is None:
+            continue
+        if _is_exact(found):
+            return found
+        if closest is None or found.forecast.output_error < closest.forecast.output_error:
+            closest = found
+    return closest
+
+
+def _is_exact(choice: Choice) -> bool:
+    return bool(choice.forecast.output_error <= 2.0**-choice.precision)
 
 
 def _rings(instances: Instances, target: Target) -> dict[int, int]:
@@ -132,7 +153,7 @@ class _Search:
     def best(self, chains: Iterable[Chain], precision: float) -> Choice | None:
         """Return the fastest chain that is exact enough, or the most exact one."""
         tried = [choice for chain in chains if (choice := self._try(chain, precision)) is not None]
-        exact = [c for c in tried if c.forecast.output_error <= 2.0**-precision]
+        exact = list(filter(_is_exact, tried))
         if exact:
             return min(exact, key=lambda c: (c.forecast.total_seconds, -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)

@@ -14,7 +14,7 @@ Source: docs/design/009-noise-model.md; `noise`, for the error of every primitiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import hypot, sqrt
@@ -124,9 +124,9 @@ def errors_of(
     if known.measured:
         more = results_share(program, known.magnitudes)
         known = replace(known, measured=tuple(more * each for each in known.measured))
-    found = list[Variances]()
+    found, folds = list[Variances](), _folds(program)
     for instruction in program.instructions:
-        rules = _Rules(program.parameters, types, found, known, sizes)
+        rules = _Rules(program.parameters, types, found, known, sizes, folds)
         found.append(rules.grown(instruction))
     caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
@@ -148,15 +148,28 @@ def fresh_errors(
     sources: Sequence[int],
 ) -> dict[int, float]:
     """Return, for each layer of `sources`, the deviation of the error that it adds itself."""
-    found, last = list[Variances](), dict[int, float]()
+    found, last, folds = list[Variances](), dict[int, float](), _folds(program)
     for instruction, layer in zip(program.instructions, sources, strict=True):
         inside = [
             each if source == layer else Variances(0, 0, 0, 0, 0, each.filled)
             for each, source in zip(found, sources, strict=False)
         ]
-        found.append(_Rules(program.parameters, types, inside, known, sizes).grown(instruction))
+        rules = _Rules(program.parameters, types, inside, known, sizes, folds)
+        found.append(rules.grown(instruction))
         last[layer] = sqrt(found[-1].mean)
     return last
+
+
+def _folds(program: Program) -> dict[int, tuple[int, ...]]:
+    """Return, by matrix, the steps of the sum that follows it, rescaled or not."""
+    found = dict[int, tuple[int, ...]]()
+    for instruction in program.instructions:
+        if isinstance(instruction, RotateSum):
+            position = instruction.operand
+            while isinstance(rescaled := program.instructions[position], Rescale):
+                position = rescaled.operand
+            found[position] = instruction.steps
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -191,6 +204,7 @@ class _Rules:
     found: Sequence[Variances]  # of the values so far
     known: Known
     sizes: KernelSizes
+    folds: Mapping[int, tuple[int, ...]]  # steps of the sums that follow matrices
 
     def grown(self, instruction: Instruction) -> Variances:
         """Return the variances of the result."""
@@ -278,10 +292,12 @@ class _Rules:
         largest = square + few * (self._largest(instruction.operand) - square)
         encoded = rounding * square * entering.filled
         turned, turned_peak = self._switch(x.level, x.scale * instruction.plain_scale)
+        folds = self.folds.get(len(self.found), ())
+        power = self.sizes.folded_power(instruction, folds) / 2 ** len(folds)
         return Variances(
             rows + encoded,
             rows * size.filled + encoded,
-            (entering.worst + each) * size.power + encoded,
+            (entering.worst + each) * power + encoded,
             (average + each) * size.power + lumps + rounding * largest,
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,

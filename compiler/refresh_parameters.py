@@ -26,7 +26,7 @@ from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.memory import server_memory
 from hec.compiler.noise import bootstrapping
 from hec.compiler.observed import Observed
-from hec.compiler.parameters import Choice, Layouts
+from hec.compiler.parameters import Choice
 from hec.compiler.predicted_errors import Known
 from hec.compiler.rotation_costs import rescheduled
 from hec.compiler.security import max_modulus_bits
@@ -75,7 +75,7 @@ def needs(graph: TensorGraph, blocks: Callable[[int], int]) -> Needs:
 
 def choose_refreshing(
     graph: TensorGraph,
-    layouts: Layouts,
+    layouts: Callable[[int], LaidOutGraph],
     source: tuple[Chains, Sequence[int]],
     observed: Observed,
     target: Target,

@@ -23,7 +23,6 @@ from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
@@ -52,7 +51,7 @@ from hec.passes import (
     run_tensor_passes,
 )
 from hec.passes.activate_polynomials import has_products
-from hec.passes.choose_layouts import choose_layouts
+from hec.passes.choose_layouts import choose_layouts, layouts_to_compare
 from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
@@ -137,7 +136,7 @@ class Strategies:
         graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
         observed = observe(graph, self.calibration)
         self.progress("layouts, scales, parameters")
-        layouts = _layouts(graph, self.target)
+        layouts = lru_cache(lambda slots: layouts_to_compare(graph, slots, self.target))
         choice = choose_parameters(graph, layouts, instances, observed.magnitudes, self.target)
         return Candidate(instances.backend, graph, choice, observed)
 
@@ -190,7 +189,8 @@ class Strategies:
     def _refreshed(self, graph: TensorGraph, rings: tuple[int, ...]) -> Candidate:
         observed = observe(graph, self.calibration)
         self.progress("layouts, bootstraps, parameters")
-        layouts, chains = _layouts(graph, self.target), self.libraries.chains
+        layouts = lru_cache(lambda slots: choose_layouts(graph, slots, self.target))
+        chains = self.libraries.chains
         choice = choose_refreshing(graph, layouts, (chains, rings), observed, self.target)
         return Candidate("openfhe", graph, choice, observed)
 
@@ -323,10 +323,6 @@ class Strategies:
                 f"{len(self._shared.operations)} layers",
                 "use --backend openfhe, which refreshes ciphertexts, or fewer activations",
             )
-
-
-def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph]:
-    return lru_cache(lambda slots: choose_layouts(graph, slots, target))
 
 
 def _not_installed(found: Candidate, problem: CompileError) -> CompileError:

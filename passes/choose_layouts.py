@@ -5,30 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import networkx as nx
 import numpy as np
 import scipy.sparse as sp
 
 from hec.compiler.arrangement import (
     Arrangement,
+    across_copies,
     before_copies,
     candidates,
     distinct,
     in_place,
+    in_runs,
 )
 from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.cost_table import REFERENCE
-from hec.compiler.diagonals import Gather, diagonal_index, diagonal_matrix, periodic_terms, supports
+from hec.compiler.diagonals import (
+    Gather,
+    diagonal_index,
+    diagonal_matrix,
+    periodic_terms,
+    spread,
+    supports,
+)
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
 from hec.compiler.schedule import best_split, rotations, steps
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Bootstrap, Linear, TensorGraph, inputs, operands
+from hec.compiler.tensor_ir import (
+    Bootstrap,
+    Linear,
+    Multiply,
+    Polynomial,
+    TensorGraph,
+    TensorOperation,
+)
+from hec.passes.layout_groups import free_inputs, groups
 
 _SAMPLE = 400_000  # non-zeros from which a matrix's diagonals are estimated
 _NOMINAL_LIMBS = 4  # only the ratio of rotations to products matters here
+_SPREAD = 8_000_000  # non-zeros of a matrix that computes runs, at most
+_SQUARE = 3  # coefficients of a polynomial that is a square
 REFRESHED = 5.0  # seconds that a ciphertext of a refreshed tensor costs: its bootstrap
+
+
+def layouts_to_compare(graph: TensorGraph, slots: int, target: Target) -> tuple[LaidOutGraph, ...]:
+    """Return the layouts of `choose_layouts`, and others if gaps between elements would be faster.
+
+    A matrix that reads a tensor with gaps adds up the errors of all that lies there, so the fewer
+    steps may cost more levels: only parameters tell.
+    """
+    fast = _planned(graph, slots, target, has_gaps=True)
+    if all(each.within is None for each in fast.chosen.values()):
+        return (fast.result(),)
+    return fast.result(), choose_layouts(graph, slots, target)
 
 
 def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGraph:
@@ -44,28 +74,17 @@ def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGra
     Source: LoLa's message representations; Orion's single-shot multiplexing.
     Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
     """
-    planner = _Planner(graph, slots, target, _groups(graph), _free_inputs(graph))
+    return _planned(graph, slots, target, has_gaps=False).result()
+
+
+def _planned(graph: TensorGraph, slots: int, target: Target, has_gaps: bool) -> _Planner:
+    planner = _Planner(graph, slots, target, groups(graph), free_inputs(graph), has_gaps)
     for position, operation in enumerate(graph.operations):
         if isinstance(operation, Linear):
             planner.place_linear(position, operation)
         elif planner.groups[position] not in planner.chosen and position not in planner.free:
             planner.place_plain(position)
-    layouts = tuple(planner.layout(position) for position in range(len(graph.operations)))
-    return LaidOutGraph(graph, slots, layouts, planner.kernels)
-
-
-def _groups(graph: TensorGraph) -> list[int]:
-    """Return, for every operation, the first operation that must share its layout."""
-    ties: nx.Graph[int] = nx.Graph()
-    ties.add_nodes_from(range(len(graph.operations)))
-    for position, operation in enumerate(graph.operations):
-        if not isinstance(operation, Linear):
-            ties.add_edges_from((position, operand) for operand in operands(operation))
-    first = [0] * len(graph.operations)
-    for members in nx.connected_components(ties):
-        for member in members:
-            first[member] = min(members)
-    return first
+    return planner
 
 
 @dataclass
@@ -75,12 +94,13 @@ class _Planner:
     target: Target
     groups: list[int]
     free: frozenset[int]
+    has_gaps: bool  # whether partial sums may lie between elements
     chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
     gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
     kernels: dict[int, LinearKernel] = field(default_factory=dict)
     steps: frozenset[int] = frozenset()  # rotations that the kernels so far make
-    samples: dict[int, sp.csr_array] = field(default_factory=dict)  # by the matrix's id
-    prices: dict[tuple[int, int, int], float] = field(default_factory=dict)
+    samples: dict[tuple[int, int], sp.csr_array] = field(default_factory=dict)  # by id, and run
+    prices: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
     numbers: dict[bytes, int] = field(default_factory=dict)  # of layouts
 
     def __post_init__(self) -> None:
@@ -88,6 +108,7 @@ class _Planner:
         self.makers: dict[int, list[int]] = {}  # by group: operations whose results it has
         self.readers: dict[int, list[int]] = {}  # by group: matrices that read it
         self.refreshes: dict[int, int] = {}  # by group: bootstraps of it
+        self.shown = {self.groups[output.operand] for output in self.graph.outputs}
         for position, operation in enumerate(operations):
             group = self.groups[position]
             self.makers.setdefault(group, []).append(position)
@@ -96,6 +117,10 @@ class _Planner:
             if isinstance(operation, Linear):
                 for source in dict.fromkeys(self.groups[operand] for operand in operation.operands):
                     self.readers.setdefault(source, []).append(position)
+
+    def result(self) -> LaidOutGraph:
+        layouts = tuple(self.layout(position) for position in range(len(self.groups)))
+        return LaidOutGraph(self.graph, self.slots, layouts, self.kernels)
 
     def layout(self, position: int) -> Layout:
         if position in self.gathers:
@@ -116,7 +141,7 @@ class _Planner:
         for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
             if operand in self.free and operand not in self.gathers:
                 self._place_input(operand, matrix, self.chosen[group])
-        self.kernels[position] = self._kernel(linear, self.chosen[group].layout)
+        self.kernels[position] = self._kernel(linear, self.chosen[group])
 
     def _options(self, position: int, linear: Linear) -> list[Arrangement]:
         """Return the layouts worth trying for the result of `linear`."""
@@ -125,9 +150,34 @@ class _Planner:
         options = candidates(linear.shape, source, self.slots)
         if first not in self.free or first in self.gathers:
             options += in_place(linear.matrices[0], self.layout(first))
+            options += self._across(position, linear, self.layout(first))
+        elif self._may_run(position, first):
+            runs = [run for option in options for run in in_runs(option)]
+            nonzeros = linear.matrices[0].nnz
+            options += [run for run in runs if run.layout.run * nonzeros <= _SPREAD]
         for later in self.readers.get(self.groups[position], []):
             options += before_copies(self._matrix(later, position), self.slots)
         return distinct(options)
+
+    def _may_run(self, position: int, operand: int) -> bool:
+        """Tell whether the matrix, and what reads it, are all that the layouts concern."""
+        group = self.groups[position]
+        makers = [x for x in self.makers[group] if isinstance(self.graph.operations[x], Linear)]
+        alone = makers == [position] and self.readers[self.groups[operand]] == [position]
+        return alone and group in self.readers
+
+    def _across(self, position: int, linear: Linear, source: Layout) -> list[Arrangement]:
+        """Return the layout across copies, where the sums that lie in its gaps do no harm.
+
+        They are partial sums, about as large as elements, and so are their squares; higher powers
+        may not be. An output must not have any: they would tell the client about the weights.
+        """
+        group = self.groups[position]
+        others = [self.graph.operations[maker] for maker in self.makers[group] if maker != position]
+        harmless = all(isinstance(x, Multiply) or _is_square(x) for x in others)
+        if group in self.shown or len(linear.operands) > 1 or len(others) > 1 or not harmless:
+            return []
+        return across_copies(linear.matrices[0].shape[0], source) if self.has_gaps else []
 
     def _matrix(self, reader: int, position: int) -> sp.csr_array:
         """Return the matrix by which `reader` reads the group of `position`."""
@@ -161,14 +211,9 @@ class _Planner:
                 span *= 2
         return min(options, key=lambda option: option[0], default=None)
 
-    def _gathered(self, source: Gather, width: int) -> DiagonalMatrix:
-        matrix, result = source.supports.matrix, source.supports.result
-        blocks = (result.blocks, source.ciphertexts)
-        return diagonal_matrix(source.terms(width), matrix, blocks, self.slots)
-
-    def _kernel(self, linear: Linear, result: Layout) -> LinearKernel:
+    def _kernel(self, linear: Linear, result: Arrangement) -> LinearKernel:
         sources = [self.layout(operand) for operand in linear.operands]
-        width = max(result.period, *(source.period for source in sources))
+        width = max(result.fold, *(source.period for source in sources))
         for operand in linear.operands:
             if operand in self.gathers:
                 width = max(width, self.gathers[operand].span)
@@ -176,10 +221,10 @@ class _Planner:
         for operand, source, matrix in zip(linear.operands, sources, linear.matrices, strict=True):
             arranged = self.gathers.get(operand)
             if arranged is not None and arranged.supports.matrix is matrix:
-                matrices.append(self._gathered(arranged, width))
+                matrices.append(arranged.diagonals(width))
             else:
                 matrices.append(self._periodic(matrix, source, result, width))
-        folds = _folds(result.period, width)
+        folds = _folds(result.fold, width)
         self.steps |= set(folds)
         splits = []
         for transform in matrices:
@@ -188,10 +233,11 @@ class _Planner:
         return LinearKernel(tuple(matrices), tuple(splits), folds)
 
     def _periodic(
-        self, matrix: sp.csr_array, source: Layout, result: Layout, width: int
+        self, matrix: sp.csr_array, source: Layout, result: Arrangement, width: int
     ) -> DiagonalMatrix:
-        terms = periodic_terms(matrix, source, result, width)
-        return diagonal_matrix(terms, matrix, (result.blocks, source.blocks), self.slots)
+        rows, layout = spread(matrix, result.layout)
+        terms = periodic_terms(rows, source, layout, width, result.fold)
+        return diagonal_matrix(terms, rows, (layout.blocks, source.blocks), self.slots)
 
     def _price(self, position: int, linear: Linear, option: Arrangement) -> float:
         """Estimate the seconds of this matrix, its partners, and the cheapest continuation."""
@@ -213,13 +259,13 @@ class _Planner:
             for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
                 if self.groups[operand] in self.chosen:
                     source = self.chosen[self.groups[operand]].layout
-                    yield self._periodic_price(matrix, source, option.layout)
+                    yield self._periodic_price(matrix, source, option)
 
     def _operand_price(self, operand: int, matrix: sp.csr_array, option: Arrangement) -> float:
         if operand in self.free and operand not in self.gathers:
             found = self._best_gather(matrix, option)
             return found[0] if found else float("inf")
-        return self._periodic_price(matrix, self.layout(operand), option.layout)
+        return self._periodic_price(matrix, self.layout(operand), option)
 
     def _next_prices(self, position: int, option: Arrangement) -> Iterator[float]:
         """Yield the seconds of the matrices that read the result, each with its best layout."""
@@ -240,11 +286,12 @@ class _Planner:
                     [
                         *candidates(linear.shape, option, self.slots),
                         *(result for matrix, source in read for result in in_place(matrix, source)),
+                        *self._across(later, linear, option.layout),
                     ]
                 )
             )
             yield min(
-                sum(self._periodic_price(matrix, source, result.layout) for matrix, source in read)
+                sum(self._periodic_price(matrix, source, result) for matrix, source in read)
                 for result in options
             )
 
@@ -252,8 +299,8 @@ class _Planner:
         """Tell whether the tensor has its layout, other than the client's own."""
         return self.groups[position] in self.chosen
 
-    def _periodic_price(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
-        key = id(matrix), self._number(source), self._number(result)
+    def _periodic_price(self, matrix: sp.csr_array, source: Layout, result: Arrangement) -> float:
+        key = id(matrix), self._number(source), self._number(result.layout), result.fold
         if key not in self.prices:
             self.prices[key] = self._priced(matrix, source, result)
         return self.prices[key]
@@ -262,13 +309,17 @@ class _Planner:
         """Return the same number for layouts that are the same."""
         return self.numbers.setdefault(layout.elements.tobytes(), len(self.numbers))
 
-    def _priced(self, matrix: sp.csr_array, source: Layout, result: Layout) -> float:
-        if id(matrix) not in self.samples:
-            self.samples[id(matrix)] = _sampled(matrix)
-        width = max(source.period, result.period)
-        terms = periodic_terms(self.samples[id(matrix)], source, result, width)
-        index = diagonal_index(terms, (result.blocks, source.blocks), self.slots)
-        return self._index_price(index) + self._seconds(len(_folds(result.period, width)), 0)
+    def _priced(self, matrix: sp.csr_array, source: Layout, result: Arrangement) -> float:
+        rows, layout = spread(self._sample(matrix, result.layout.run), result.layout)
+        width = max(source.period, result.fold)
+        terms = periodic_terms(rows, source, layout, width, result.fold)
+        index = diagonal_index(terms, (layout.blocks, source.blocks), self.slots)
+        return self._index_price(index) + self._seconds(len(_folds(result.fold, width)), 0)
+
+    def _sample(self, matrix: sp.csr_array, run: int) -> sp.csr_array:
+        if (id(matrix), run) not in self.samples:
+            self.samples[id(matrix), run] = _sampled(matrix, _SAMPLE // run)
+        return self.samples[id(matrix), run]
 
     def _index_price(self, index: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> float:
         split = best_split(index, self.slots)
@@ -280,34 +331,6 @@ class _Planner:
         return switching + products * costs.multiply_plain(_NOMINAL_LIMBS)
 
 
-def _free_inputs(graph: TensorGraph) -> frozenset[int]:
-    """Return the inputs that the client may arrange as it likes.
-
-    Only matrices read them, and the first of these all that the others read, for what it does not
-    read the arrangement leaves out.
-    """
-    readers: dict[int, list[sp.csr_array]] = {position: [] for position, _ in inputs(graph)}
-    held = {output.operand for output in graph.outputs}
-    for operation in graph.operations:
-        if isinstance(operation, Linear):
-            for operand, matrix in zip(operation.operands, operation.matrices, strict=True):
-                readers.setdefault(operand, []).append(matrix)
-        else:
-            held.update(operands(operation))
-    return frozenset(
-        position
-        for position, _ in inputs(graph)
-        if position not in held and readers[position] and _first_reads_all(readers[position])
-    )
-
-
-def _first_reads_all(matrices: list[sp.csr_array]) -> bool:
-    first = matrices[0].indices
-    return bool(first.size) and all(
-        bool(np.isin(matrix.indices, first).all()) for matrix in matrices[1:]
-    )
-
-
 def _folds(period: int, width: int) -> tuple[int, ...]:
     steps = []
     while period < width:
@@ -316,12 +339,16 @@ def _folds(period: int, width: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def _sampled(matrix: sp.csr_array) -> sp.csr_array:
+def _is_square(operation: TensorOperation) -> bool:
+    return isinstance(operation, Polynomial) and len(operation.coefficients) <= _SQUARE
+
+
+def _sampled(matrix: sp.csr_array, most: int) -> sp.csr_array:
     """Keep some rows, spread evenly but not in step with any power of two; the rest are empty."""
-    if matrix.nnz <= _SAMPLE:
+    if matrix.nnz <= most:
         return matrix
     rows = matrix.shape[0]
-    share = _SAMPLE / matrix.nnz
+    share = most / matrix.nnz
     kept = np.random.default_rng(0).random(rows) < share
     counts = np.where(kept, np.diff(matrix.indptr), 0)
     entries = np.repeat(kept, np.diff(matrix.indptr))

@@ -33,7 +33,7 @@ from hec.compiler.tensor_ir import (
     size,
 )
 from hec.compiler.typing_rules import infer_types
-from hec.passes.choose_layouts import choose_layouts
+from hec.passes.choose_layouts import choose_layouts, layouts_to_compare
 from hec.runtime import executor
 from hec.runtime.cleartext import Cleartext, Plain, Slots
 from hec.runtime.simulator import Simulator
@@ -226,16 +226,30 @@ def compiled(
     target: Target | None = None,
 ) -> tuple[LaidOutGraph, Lowered]:
     """Return layouts and Program under nominal parameters, with more levels than needed."""
-    levels = 2 * sum(depth_by_layer(graph).values()) + 2
-    laid_out = choose_layouts(graph, slots, target or Target())
-    return laid_out, lower(laid_out, nominal(slots, levels, plan.prime), plan)
+    return _lowered(choose_layouts(graph, slots, target or Target()), plan)
+
+
+def _lowered(laid_out: LaidOutGraph, plan: ScalePlan) -> tuple[LaidOutGraph, Lowered]:
+    levels = 2 * sum(depth_by_layer(laid_out.graph).values()) + 2
+    return laid_out, lower(laid_out, nominal(laid_out.slots, levels, plan.prime), plan)
 
 
 def assert_keeps_meaning(
     graph: TensorGraph, slots: int = 64, plan: ScalePlan = FLAT, tolerance: float = 1e-12
 ) -> tuple[LaidOutGraph, Lowered]:
-    """The Program in the clear is the graph; where a Linear ends, also in slots of no element."""
-    laid_out, lowered = compiled(graph, slots, plan)
+    """The Program in the clear is the graph; where a Linear ends, also in slots of no element.
+
+    Whichever layouts are taken; return those without gaps.
+    """
+    ways = layouts_to_compare(graph, slots, Target())
+    for laid_out in ways:
+        _, lowered = _lowered(laid_out, plan)
+        _assert_keeps_meaning(laid_out, lowered, tolerance)
+    return laid_out, lowered
+
+
+def _assert_keeps_meaning(laid_out: LaidOutGraph, lowered: Lowered, tolerance: float) -> None:
+    graph = laid_out.graph
     infer_types(lowered.program)
     inputs = samples(graph)
     values = evaluate(graph, inputs)
@@ -247,7 +261,6 @@ def assert_keeps_meaning(
         if isinstance(graph.operations[output.operand], Linear):
             whole = layout.pack(value)
             np.testing.assert_allclose(packed[output.name], whole, rtol=0, atol=tolerance)
-    return laid_out, lowered
 
 
 def random_graph(seed: int) -> TensorGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import scipy.sparse as sp
 import random_graphs
 from hec.compiler import ckks_ir, tensor_ir
 from hec.compiler.calibration import Calibration
+from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.layout import UNUSED
 from hec.compiler.schedule import best_split, steps
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Linear, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import Linear, Multiply, Output, Polynomial, TensorGraph
 from hec.passes import run_tensor_passes
-from hec.passes.choose_layouts import choose_layouts
+from hec.passes.choose_layouts import choose_layouts, layouts_to_compare
 from sample_graphs import (
     GRAIN,
     SHAPES,
@@ -228,3 +230,49 @@ def test_a_strided_network_keeps_its_pixels_in_place() -> None:
     _, lowered = assert_keeps_meaning(b.graph(len(b.operations) - 1), 512)
     transforms = [x for x in lowered.program.instructions if isinstance(x, ckks_ir.LinearTransform)]
     assert [len(x.matrix.index) for x in transforms] == [9, 28]
+
+
+def dense_net(*sizes: int, degree: int = 2) -> TensorGraph:
+    """Return dense layers with a polynomial after each but the last."""
+    b = builder()
+    x = b.input("x", 1, sizes[0])
+    for number, width in enumerate(sizes[1:]):
+        if number:
+            x = b.polynomial(x, degree)
+        x = b.linear((x,), 1, width, density=1.0)
+    return b.graph(x)
+
+
+def diagonals(laid_out: LaidOutGraph) -> list[int]:
+    return [len(kernel.matrices[0].index) for kernel in laid_out.kernels.values()]
+
+
+def test_what_the_client_may_repeat_in_runs_spares_the_next_matrix_diagonals() -> None:
+    matrix, shape = convolution(np.random.default_rng(0), (1, 8, 8), 2, 2, 2)
+    b = builder()
+    x = b.input("x", 1, 1, 8, 8)
+    y = b.add(Linear((x,), (matrix,), np.zeros(matrix.shape[0]), (1, *shape)))
+    graph = b.graph(b.linear((b.multiply(y, y),), 1, 16, density=1.0))
+    laid_out, _ = assert_keeps_meaning(graph, 256)
+    assert laid_out.layouts[1].run == 4  # 32 elements in 256 slots
+    assert diagonals(laid_out)[1] == 4  # of 16
+
+
+def test_an_input_that_several_read_does_not_come_in_runs() -> None:
+    graph = dense_net(16, 16, 16)
+    two = replace(graph, outputs=(*graph.outputs, Output("x", 0, 1.0)))
+    assert choose_layouts(graph, 256, Target()).layouts[1].run > 1
+    assert choose_layouts(two, 256, Target()).layouts[1].run == 1
+
+
+def test_a_matrix_between_two_others_may_leave_gaps() -> None:
+    with_gaps, without = layouts_to_compare(dense_net(200, 32, 32, 8), 256, Target())
+    assert diagonals(with_gaps)[1] < diagonals(without)[1]
+    first, *_ = with_gaps.kernels[3].folds
+    assert first < with_gaps.layouts[3].period
+
+
+@pytest.mark.parametrize("graph", [dense_net(200, 32, 32), dense_net(200, 32, 32, 8, degree=3)])
+def test_no_gaps_in_outputs_or_before_higher_powers(graph: TensorGraph) -> None:
+    """Partial sums would tell the client about weights, and may be too large for a polynomial."""
+    assert len(layouts_to_compare(graph, 256, Target())) == 1

@@ -7,10 +7,10 @@ import pytest
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from hec.compiler.arrangement import candidates
+from hec.compiler.arrangement import across_copies, candidates, in_runs
 from hec.compiler.ckks_ir import DiagonalMatrix
-from hec.compiler.diagonals import Gather, diagonal_matrix, periodic_terms, supports
-from hec.compiler.layout import Layout, at
+from hec.compiler.diagonals import Gather, diagonal_matrix, periodic_terms, spread, supports
+from hec.compiler.layout import UNUSED, Layout, at
 from sample_graphs import convolution, sparse
 from sample_plans import dense
 
@@ -36,14 +36,17 @@ def assert_is_product(
     np.testing.assert_allclose(found, target.pack((matrix @ values)[None])[0], rtol=0, atol=exact)
 
 
-def periodic(matrix: sp.csr_array, source: Layout, target: Layout, width: int) -> DiagonalMatrix:
-    terms = periodic_terms(matrix, source, target, width)
-    return diagonal_matrix(terms, matrix, (target.blocks, source.blocks), source.slots)
+def periodic(
+    matrix: sp.csr_array, source: Layout, target: Layout, width: int, fold: int = 0
+) -> DiagonalMatrix:
+    rows, layout = spread(matrix, target)
+    terms = periodic_terms(rows, source, layout, width, fold or target.period)
+    return diagonal_matrix(terms, rows, (target.blocks, source.blocks), source.slots)
 
 
 def check_periodic(matrix: sp.csr_array, source: Layout, target: Layout, width: int) -> None:
     found = periodic(matrix, source, target, width)
-    assert found.values.nnz == matrix.nnz  # no two terms share a place
+    assert found.values.nnz == matrix.nnz * target.run  # no two terms share a place
     assert np.array_equal(np.unique(found.index, axis=0), found.index)
     largest = min(source.period, target.period) // 2
     assert np.abs(found.index[:, 2]).max(initial=0) <= largest
@@ -136,10 +139,8 @@ def check_gather(matrix: sp.csr_array, target: Layout, width: int, span: int) ->
     source = Gather(supports(matrix, target, width), span)
     layout = source.layout()
     assert layout.blocks == source.ciphertexts
-    found = diagonal_matrix(
-        source.terms(span), matrix, (target.blocks, layout.blocks), target.slots
-    )
-    assert found.values.nnz == matrix.nnz
+    found = source.diagonals(span)
+    assert found.values.nnz == matrix.nnz * target.run
     assert {*map(tuple, found.index)} <= {*map(tuple, source.index())}
     values = np.arange(1.0, matrix.shape[1] + 1) / 64
     product = dense(found, layout.pack(values[None])[0])
@@ -152,7 +153,8 @@ def check_gather(matrix: sp.csr_array, target: Layout, width: int, span: int) ->
 def test_a_matrix_from_the_clients_own_arrangement(after: tuple[int, ...], columns: int) -> None:
     random = np.random.default_rng([columns, *after])
     matrix = sparse(random, int(np.prod(after)), columns, 0.6)
-    for target in candidates(after, None, 64):
+    found = candidates(after, None, 64)
+    for target in [*found, *(run for each in found for run in in_runs(each))]:
         layout = target.layout
         for width in {1, min(target.pixels, layout.period), layout.period}:
             span = layout.period
@@ -183,3 +185,62 @@ def test_a_column_that_no_row_reads_is_not_sent() -> None:
     matrix = sp.csr_array(np.array([[0.0, 1.0, 0.0, 2.0], [0.0, 3.0, 0.0, 0.0]]))
     source = check_gather(matrix, at(np.arange(2), 2, 16), 1, 16)
     assert set(source.layout().elements.ravel().tolist()) <= {-1, 1, 3}
+
+
+RUNS = [(1, 3), (1, 9), (1, 3, 3, 5), (1, 2, 4, 4)]
+
+
+def runs(shape: tuple[int, ...], slots: int) -> list[Layout]:
+    found = candidates(shape, None, slots)
+    return [run.layout for each in found for run in in_runs(each)]
+
+
+@pytest.mark.parametrize("before", RUNS, ids=str)
+@pytest.mark.parametrize("after", RUNS, ids=str)
+def test_a_matrix_from_and_to_runs(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    random = np.random.default_rng([*before, *after])
+    matrix = sparse(random, int(np.prod(after)), int(np.prod(before)), 0.6)
+    plain_source, plain_target = (
+        [each.layout for each in candidates(shape, None, 64)] for shape in (before, after)
+    )
+    for source in [*plain_source, *runs(before, 64)]:
+        for target in [*plain_target, *runs(after, 64)]:
+            width = max(source.period, target.period)
+            check_periodic(matrix, source, target, width)
+
+
+def test_runs_take_as_many_fewer_diagonals_as_they_are_long() -> None:
+    matrix = sp.csr_array(np.random.default_rng(1).uniform(-1, 1, (16, 16)))
+    whole = candidates((1, 16), None, 256)[0]
+    counts = {1: len(periodic(matrix, whole.layout, whole.layout, 256).index)}
+    for source in in_runs(whole):
+        width = source.layout.period
+        counts[source.layout.run] = len(periodic(matrix, source.layout, whole.layout, width).index)
+    assert counts == {1: 16, 2: 8, 4: 4, 8: 2, 16: 1}
+
+
+@pytest.mark.parametrize("before", [3, 8, 13])
+@pytest.mark.parametrize("after", [1, 2, 5, 8, 20])
+def test_a_matrix_across_the_copies_of_its_operand(before: int, after: int) -> None:
+    random = np.random.default_rng([before, after])
+    matrix = sp.csr_array(random.uniform(-1, 1, (after, before)))
+    for source in [each.layout for each in candidates((1, before), None, 64)] + runs(
+        (1, before), 64
+    ):
+        for target in across_copies(after, source):
+            assert target.fold < source.period
+            found = periodic(matrix, source, target.layout, source.period, target.fold)
+            assert len(found.index) <= target.fold
+            values = random.uniform(-1, 1, before)
+            product = folded(dense(found, source.pack(values[None])[0]), target.fold, source.period)
+            held = target.layout.elements != UNUSED
+            expected = target.layout.pack((matrix @ values)[None])[0]
+            np.testing.assert_allclose(product[held], expected[held], rtol=0, atol=1e-6)
+
+
+def test_no_results_across_copies_where_there_is_no_room() -> None:
+    whole = at(np.arange(40), 64, 64)
+    blocks = at(np.arange(100), 64, 64)
+    pairs = at(np.arange(20), 32, 64)
+    assert across_copies(4, whole) == across_copies(4, blocks) == across_copies(64, pairs) == []
+    assert [each.fold for each in across_copies(32, pairs)] == [16]

@@ -71,6 +71,7 @@ def test_the_story_has_the_numbers_of_the_report(deep: Plan) -> None:
         assert story.result.scale_bits == told.scale_bits
         assert story.seconds.total == pytest.approx(told.seconds)
         assert story.plaintext_bytes == told.plaintext_bytes
+        assert story.costs == server.costs
         assert story.share == pytest.approx(told.seconds / server.seconds)
 
 

@@ -29,7 +29,7 @@ from hec.compiler.security import MAX_MODULUS_BITS, is_secure
 from hec.compiler.target import SecurityBits, Target
 from hec.compiler.tensor_ir import Linear, TensorGraph
 from hec.compiler.typing_rules import infer_types
-from hec.passes.choose_layouts import choose_layouts
+from hec.passes.choose_layouts import choose_layouts, layouts_to_compare
 from hec.runtime.tenseal_context import TensealContext
 from hec.runtime.tenseal_primes import primes
 from sample_graphs import Builder
@@ -44,7 +44,7 @@ SEAL = SealInstances(primes)
 
 
 def layouts(graph: TensorGraph) -> Callable[[int], LaidOutGraph]:
-    return lru_cache(lambda slots: choose_layouts(graph, slots, Target()))
+    return lru_cache(lambda slots: layouts_to_compare(graph, slots, Target()))
 
 
 def choose(graph: TensorGraph, target: Target) -> Choice:
