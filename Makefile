@@ -15,8 +15,11 @@ OPENFHE_FITS := import ensurepip, platform, sys; \
 	sys.exit([*map(int, platform.libc_ver()[1].split("."))] < needed)
 INSTALL_OPENFHE := $(OPENFHE_BIN)/python $(PIP_INSTALL) --editable '.[openfhe,dev]' \
 	&& $(OPENFHE_BIN)/python -c 'import openfhe'
-# Small rings: threads that spin while they wait would slow each other down.
-OPENFHE_TESTS := OMP_WAIT_POLICY=passive $(OPENFHE_BIN)/python -m pytest -m openfhe
+# A process for each core, and one thread in each: threads of libraries would fight for the cores.
+JOBS ?= auto
+PYTEST_JOBS := -n $(JOBS) --dist loadfile
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_JOBS)
+OPENFHE_TEST := OMP_NUM_THREADS=1 $(OPENFHE_BIN)/python -m pytest $(PYTEST_JOBS)
 CHROMIUM := chromium chromium-browser google-chrome
 INSTALL_CHROMIUM := export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install \
 	--yes --no-install-recommends chromium fonts-dejavu-core >/dev/null
@@ -51,10 +54,10 @@ examples: $(READY)  ## run the examples
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/client_server.sh
 
 test: $(READY)  ## tests without keys, on real ciphertexts, and with OpenFHE where it works
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m "encrypted and not slow and not openfhe"
+	$(TEST)
+	$(TEST) -m "encrypted and not slow and not openfhe"
 	@$(MAKE) --no-print-directory openfhe || echo "so the tests with OpenFHE are left out"
-	@if [ -e $(OPENFHE_READY) ]; then set -x; $(OPENFHE_TESTS); fi
+	@if [ -e $(OPENFHE_READY) ]; then set -x; $(OPENFHE_TEST) -m openfhe; fi
 
 test-slow: $(READY)  ## the whole zoo of networks
 	$(BIN)/python -m pytest -m slow
@@ -115,8 +118,8 @@ $(OPENFHE_READY): pyproject.toml
 	"with glibc 2.35 or later, or CPython 3.12 with glibc 2.39 or later"; exit 1
 
 test-openfhe: $(OPENFHE_READY)  ## all tests with OpenFHE, and those without keys beside it
-	$(OPENFHE_BIN)/python -m pytest
-	$(OPENFHE_TESTS)
+	$(OPENFHE_TEST)
+	$(OPENFHE_TEST) -m openfhe
 
 clean:  ## remove what the tools leave behind, but not the environments
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,6 @@ from hec.compiler.errors import CompileError, HecWarning
 from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import bootstrap_count
-from hec.compiler.goals import tells_class
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.pipeline import Compilation, Model, choose
@@ -148,9 +147,7 @@ class _Measure:
             )
         ]
         measured = fidelity(self.exact, self.wanted, found)
-        tells = any(tells_class(self.exact, output) for output in self.exact.outputs)
-        agreement = 1 - measured.disagreement if tells else None
-        return agreement, measured.error, len(found[0])
+        return measured.agreement, measured.error, len(found[0])
 
 
 def _exact(made: Compilation) -> TensorGraph:

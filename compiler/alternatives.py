@@ -18,6 +18,7 @@ from hec.compiler.alternative import Kind
 from hec.compiler.calibration import Calibration
 from hec.compiler.evaluate import evaluate
 from hec.compiler.functions import Function
+from hec.compiler.goals import tells_class
 from hec.compiler.lint_rules import MAX_POOLS, NORMALIZATIONS, POOLS
 from hec.compiler.onnx_import import import_onnx
 from hec.compiler.onnx_model import load_model
@@ -266,7 +267,7 @@ def _linearized(graph: TensorGraph, name: str, samples: dict[str, Array]) -> Ten
     x, y = values[source], values[end]
     deviations = x - x.mean(axis=0)
     power = (deviations**2).sum(axis=0)
-    slope = (deviations * (y - y.mean(axis=0))).sum(axis=0) / np.where(power > 0, power, 1.0)
+    slope = (deviations * y).sum(axis=0) / np.where(power > 0, power, 1.0)
     bias = y.mean(axis=0) - slope * x.mean(axis=0)
     shape = graph.operations[end].shape
     scaling = Linear((source,), (sp.csr_array(sp.diags_array(slope)),), bias, shape, (name,))
@@ -296,9 +297,7 @@ def agreements(subject: Subject) -> Iterator[Change]:
     """Fits judged by the classes that they keep, where no goal was given."""
     target, is_fitted = subject.made.target, any(True for _ in subject.activations())
     goals = (target.degree, target.max_error, target.min_agreement)
-    tells = any(
-        size(subject.recognized.operations[o.operand]) > 1 for o in subject.recognized.outputs
-    )
+    tells = any(tells_class(subject.recognized, output) for output in subject.recognized.outputs)
     if is_fitted and tells and subject.made.calibration.samples and goals == (None, None, None):
         wanted = replace(target, min_agreement=AGREEMENT)
         what = f"judge fits by their classes alone (--min-agreement {AGREEMENT:g})"
@@ -310,7 +309,8 @@ def precisions(subject: Subject) -> Iterator[Change]:
     now = subject.made.chosen.choice.precision
     bits = round(now - FEWER_BITS, 1)
     target = replace(subject.made.target, precision=bits)
-    what = f"promise outputs of {bits:g} bits instead of {now:.1f} (--precision {bits:g})"
+    least, most = 2.0**-now, 2.0**-bits
+    what = f"allow outputs an error of {most:.2g} instead of {least:.2g} (--precision {bits:g})"
     yield subject.changed(what, "option", target=target)
 
 

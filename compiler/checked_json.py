@@ -7,9 +7,10 @@ a plan is reported as `model.hec: client/part.json: inputs[0].scale`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, TypeGuard
 
 from hec.compiler.errors import CompileError, fail
 
@@ -32,7 +33,7 @@ class Node:
 
     def integer(self) -> int:
         """Return a whole number of at most 64 bits."""
-        if type(self.value) is not int or not -(2**63) <= self.value < 2**64:
+        if not _is_whole(self.value):
             raise self.wrong("a whole number")
         return self.value
 
@@ -40,7 +41,7 @@ class Node:
         """Return a finite number."""
         if type(self.value) is int:
             return float(self.integer())
-        if not isinstance(self.value, float) or not isfinite(self.value):
+        if not _is_finite(self.value):
             raise self.wrong("a finite number")
         return self.value
 
@@ -56,11 +57,36 @@ class Node:
             raise self.wrong("true or false")
         return self.value
 
-    def items(self) -> tuple[Node, ...]:
-        """Return the elements of a list."""
+    def items(self) -> Iterator[Node]:
+        """Return the elements of a list; each becomes a `Node` when it is asked for."""
+        return (self._item(i, value) for i, value in enumerate(self.elements()))
+
+    def integers(self) -> tuple[int, ...]:
+        """Return a list of whole numbers, of which there may be millions: without a `Node` each."""
+        return tuple(
+            value if _is_whole(value) else self._item(i, value).integer()
+            for i, value in enumerate(self.elements())
+        )
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return a list of finite numbers, as quickly."""
+        return tuple(
+            float(value) if _is_finite(value) or _is_whole(value) else self._item(i, value).number()
+            for i, value in enumerate(self.elements())
+        )
+
+    def texts(self) -> tuple[str, ...]:
+        """Return a list of strings, as quickly."""
+        return tuple(
+            value if isinstance(value, str) else self._item(i, value).text()
+            for i, value in enumerate(self.elements())
+        )
+
+    def elements(self) -> list[Json]:
+        """Return a list, whatever it holds."""
         if not isinstance(self.value, list):
             raise self.wrong("a list")
-        return tuple(Node(item, f"{self.place}[{i}]") for i, item in enumerate(self.value))
+        return self.value
 
     def mapping(self) -> dict[str, Node]:
         """Return the values of an object, whatever its keys."""
@@ -78,6 +104,9 @@ class Node:
     def wrong(self, expected: str) -> CompileError:
         """Return the error that says what was expected here, and what there is."""
         return damaged(f"expected {expected}, found {_shown(self.value)}", self.place)
+
+    def _item(self, position: int, value: Json) -> Node:
+        return Node(value, f"{self.place}[{position}]")
 
     def _below(self, key: str) -> str:
         return f"{self.place}{'' if self.place.endswith(': ') else '.'}{key[:80]}"
@@ -98,6 +127,14 @@ def dump(value: Json) -> bytes:
     """Return the one canonical JSON text of a value: the same value gives the same bytes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
+
+
+def _is_whole(value: Json) -> TypeGuard[int]:
+    return type(value) is int and -(2**63) <= value < 2**64
+
+
+def _is_finite(value: Json) -> TypeGuard[float]:
+    return isinstance(value, float) and isfinite(value)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from hec.compiler.cli_terminal import duration, show_grid, show_json, show_story, size
+from hec.compiler.cli_terminal import STORY_WIDTH, duration, show_json, show_story, show_table, size
 
 if TYPE_CHECKING:
     from hec.compiler.compare import LayerRow, Row, Side
@@ -68,10 +68,10 @@ def show_comparison(
     )
     typer.echo()
     rows = [(x.name, _value(x, x.left), _value(x, x.right), *_change(x)) for x in found.rows]
-    show_grid(("", "A", "B", "B - A", "B / A"), rows)
+    show_table("", ("", "A", "B", "B - A", "B / A"), rows, STORY_WIDTH)
     typer.echo()
     columns = ("layer", "A", "levels", "seconds", "B", "levels", "seconds", "B / A")
-    show_grid(columns, [_layer(x) for x in found.layers])
+    show_table("", columns, [_layer(x) for x in found.layers], STORY_WIDTH)
 
 
 def _value(row: Row, value: float | None) -> str:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]  # phase, done, of how many (0: not known)
 __all__ = (
-    "Progress", "duration", "interval", "progress", "share", "show_facts", "show_json",
-    "show_table", "size",
+    "STORY_WIDTH", "Progress", "duration", "interval", "progress", "share", "show_facts",
+    "show_json", "show_story", "show_table", "size",
 )  # fmt: skip
 STORY_WIDTH: Final = 100  # columns of running text
-PIPE_WIDTH: Final = 160  # columns of a table that is not written to a terminal
+TABLE_WIDTH: Final = 160  # columns of a table
 
 
 @contextmanager
@@ -51,12 +51,10 @@ def show_table(
 ) -> None:
     """Print a table: the first column of text, the others numbers.
 
-    Given a `width` in characters, its columns stand close together.
+    Given a `width` in characters, its columns stand close together, in no more than that.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
         title=title,
@@ -67,10 +65,7 @@ def show_table(
     )
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    width = width or (None if sys.stdout.isatty() else PIPE_WIDTH)
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    _show(table, rows, width or TABLE_WIDTH)
 
 
 def show_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -87,30 +82,18 @@ def show_story(lines: Sequence[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    _show(table, lines)
+    _show(table, lines, STORY_WIDTH)
 
 
-def show_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of at most `STORY_WIDTH` columns: the first of text, the others numbers."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    _show(table, rows)
-
-
-def _show(table: Table, rows: Sequence[Sequence[str]]) -> None:
-    """Fill the table, and print it without blanks at the ends of lines."""
+def _show(table: Table, rows: Sequence[Sequence[str]], width: int) -> None:
+    """Fill the table, and print it in at most `width` columns, with no blanks at ends of lines."""
     from rich.console import Console
     from rich.text import Text
 
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    width = STORY_WIDTH
     if sys.stdout.isatty():
-        width = min(Console(file=sys.stdout).width, STORY_WIDTH)
+        width = min(Console(file=sys.stdout).width, width)
     console = Console(width=width, highlight=False, color_system=None)
     with console.capture() as shown:
         console.print(table)

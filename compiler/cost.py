@@ -70,7 +70,7 @@ def openfhe_costs(parameters: EncryptionParameters, table: CostTable = REFERENCE
 
 @dataclass(frozen=True)
 class Counted:
-    """A ciphertext as the cost model sees it."""
+    """A ciphertext, as far as costs and errors of steps depend on it."""
 
     level: int
     scale: float

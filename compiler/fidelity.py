@@ -21,13 +21,18 @@ class Fidelity:
 
     error: float  # root mean square, as a share of the output's
     disagreement: float  # share of samples with another class
-    tells: bool = True  # whether an output of several columns tells a class at all
+    tells: bool = True  # whether an output tells a class at all
+
+    @property
+    def agreement(self) -> float | None:
+        """Return the share of samples with the same class; None where no output tells one."""
+        return 1 - self.disagreement if self.tells else None
 
     def result(self, samples: int) -> CalibrationResult | None:
         """Return what a plan keeps of this, measured on `samples`; None if it is not finite."""
         if not np.isfinite(self.error):
             return None
-        return CalibrationResult(samples, 1 - self.disagreement if self.tells else None, self.error)
+        return CalibrationResult(samples, self.agreement, self.error)
 
     def keeps(self, target: Target) -> bool:
         """Tell whether this is what `target` asks for."""
@@ -45,13 +50,9 @@ def fidelity(exact: TensorGraph, wanted: Sequence[Array], found: Sequence[Array]
         for output, theirs, mine in zip(exact.outputs, wanted, found, strict=True)
         if tells_class(exact, output)
     ]
-    tells = any(
-        values.shape[1] > 1 and tells_class(exact, output)
-        for output, values in zip(exact.outputs, wanted, strict=True)
-    )
     numbers = range(len(wanted))
     error = output_error(dict(enumerate(found)), dict(enumerate(wanted)), numbers)
-    return Fidelity(error, max(disagreements, default=0.0), tells)
+    return Fidelity(error, max(disagreements, default=0.0), bool(disagreements))
 
 
 def _limits(target: Target) -> Limits:

@@ -15,8 +15,8 @@ from typing_extensions import assert_never
 
 from hec.compiler import average_pools, ckks_ir, tensor_ir
 from hec.compiler.alternative import Alternative
-from hec.compiler.calibration import Calibration
-from hec.compiler.errors import CompileError
+from hec.compiler.calibration import FEWEST, Calibration
+from hec.compiler.errors import CompileError, warn
 from hec.compiler.goals import agreement_problems, require_classes
 from hec.compiler.instances import OpenfheInstances, SealInstances
 from hec.compiler.key_manifest import needed_keys
@@ -154,7 +154,24 @@ def choose(
     average_pools.tell_effect(network, imported, seen, target)
     known = libraries()
     chosen = Strategies(imported.graph, seen, target, known, progress).best()
+    _tell_few_samples(chosen, seen, imported.name)
     return Compilation(network, imported, seen, target, known, chosen)
+
+
+def _tell_few_samples(chosen: Candidate, seen: Calibration, name: str) -> None:
+    """Warn where little is known of ranges, and a bootstrap loses what lies far outside of them.
+
+    Source: ResNet-20 lost 6 of 2,000 images after 32 calibration samples, none after 64.
+    """
+    count = len(next(iter(seen.samples.values()))) if seen.samples is not None else FEWEST
+    bootstraps = sum(isinstance(x, tensor_ir.Bootstrap) for x in chosen.graph.operations)
+    if bootstraps and count < FEWEST:
+        warn(
+            f"{count} calibration samples show little of the ranges of activations, and a bootstrap"
+            " loses a value far outside of its range",
+            f"{name}: bootstraps of {bootstraps} tensors",
+            f"pass --calibration with {FEWEST} real inputs or more",
+        )
 
 
 def plan_of(chosen: Candidate, name: str, file: bytes = b"", target: Target | None = None) -> Plan:

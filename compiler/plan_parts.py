@@ -83,7 +83,7 @@ class CalibrationResult:
     """What the plan's outputs were on the calibration samples, in the clear, when it was made."""
 
     samples: int
-    agreement: float | None  # share with the exact network's class; None: outputs of one column
+    agreement: float | None  # share with the exact network's class; None: no output tells one
     error: float  # root mean square, as a share of the exact output's, the worst of the outputs
 
 

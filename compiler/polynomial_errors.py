@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import Polynomial
+from hec.compiler.cost import Counted
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 
 Array = NDArray[np.float64]
@@ -56,14 +57,6 @@ class Gains:
     made_most: tuple[float, ...]  # largest
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A ciphertext, as far as errors depend on it."""
-
-    level: int
-    scale: float
-
-
 @dataclass
 class _Noting:
     """A backend that notes the sources, in the order of the steps."""
@@ -74,38 +67,38 @@ class _Noting:
     def _note(self, kind: Kind, level: int, scale: float) -> None:
         self.found.append(Source(kind, level, scale))
 
-    def encode(self, values: Array, level: int, scale: float) -> _Place:
+    def encode(self, values: Array, level: int, scale: float) -> Counted:
         self._note(Kind.VECTOR if values.ndim else Kind.NUMBER, level, scale)
-        return _Place(level, scale)
+        return Counted(level, scale)
 
-    def rotate(self, x: _Place, steps: int) -> _Place:
+    def rotate(self, x: Counted, steps: int) -> Counted:
         return x
 
-    def multiply_plain(self, x: _Place, y: _Place) -> _Place:
-        return _Place(x.level, x.scale * y.scale)
+    def multiply_plain(self, x: Counted, y: Counted) -> Counted:
+        return Counted(x.level, x.scale * y.scale)
 
-    def add_plain(self, x: _Place, y: _Place) -> _Place:
+    def add_plain(self, x: Counted, y: Counted) -> Counted:
         return x
 
-    def add(self, x: _Place, y: _Place) -> _Place:
+    def add(self, x: Counted, y: Counted) -> Counted:
         return x
 
-    def multiply(self, x: _Place, y: _Place) -> _Place:
+    def multiply(self, x: Counted, y: Counted) -> Counted:
         self._note(Kind.SWITCH, x.level, x.scale * y.scale)
-        return _Place(x.level, x.scale * y.scale)
+        return Counted(x.level, x.scale * y.scale)
 
-    def rescale(self, x: _Place) -> _Place:
+    def rescale(self, x: Counted) -> Counted:
         scale = x.scale / self.primes[x.level]
         self._note(Kind.RESCALE, x.level, scale)
-        return _Place(x.level - 1, scale)
+        return Counted(x.level - 1, scale)
 
-    def mod_switch(self, x: _Place, level: int) -> _Place:
-        return _Place(level, x.scale)
+    def mod_switch(self, x: Counted, level: int) -> Counted:
+        return Counted(level, x.scale)
 
-    def level(self, x: _Place) -> int:
+    def level(self, x: Counted) -> int:
         return x.level
 
-    def scale(self, x: _Place) -> float:
+    def scale(self, x: Counted) -> float:
         return x.scale
 
 
@@ -172,7 +165,7 @@ def sources(
     """Return the steps that add errors, for an operand at `level` and `scale`."""
     backend = _Noting(primes)
     few = replace(instruction, coefficients=_columns(instruction.coefficients)[0])
-    apply_polynomial(_Place(level, scale), few, 0, backend, primes, ConstantCache())
+    apply_polynomial(Counted(level, scale), few, 0, backend, primes, ConstantCache())
     return tuple(backend.found)
 
 

@@ -140,12 +140,22 @@ def _decode_literal(choices: tuple[object, ...], node: Node) -> object:
 
 
 def _decode_tuple(kinds: tuple[object, ...], node: Node, arrays: Sequence[AnyArray]) -> object:
-    items = node.items()
     if len(kinds) == 2 and kinds[1] is Ellipsis:
-        return tuple(_decode(kinds[0], item, arrays) for item in items)
-    if len(items) != len(kinds):
+        return _decode_list(kinds[0], node, arrays)
+    if len(node.elements()) != len(kinds):
         raise node.wrong(f"a list of {len(kinds)}")
-    return tuple(_decode(kind, item, arrays) for kind, item in zip(kinds, items, strict=True))
+    items = zip(kinds, node.items(), strict=True)
+    return tuple(_decode(kind, item, arrays) for kind, item in items)
+
+
+def _decode_list(kind: object, node: Node, arrays: Sequence[AnyArray]) -> object:
+    if kind is int:
+        return node.integers()
+    if kind is float:
+        return node.numbers()
+    if kind is str:
+        return node.texts()
+    return tuple(_decode(kind, item, arrays) for item in node.items())
 
 
 def _decode_array(dtype: np.dtype[np.generic], node: Node, arrays: Sequence[AnyArray]) -> AnyArray:
@@ -166,11 +176,11 @@ def _array(node: Node, arrays: Sequence[AnyArray]) -> AnyArray:
 
 def _decode_csr(node: Node, arrays: Sequence[AnyArray]) -> sp.csr_array:
     values = node.fields("csr", "shape")
-    parts, sizes = values["csr"].items(), values["shape"].items()
-    if len(parts) != 3 or len(sizes) != 2:
+    parts, sizes = values["csr"], values["shape"]
+    if len(parts.elements()) != 3 or len(sizes.elements()) != 2:
         raise node.wrong("three arrays and a shape of two")
-    data, indices, indptr = (_array(part, arrays) for part in parts)
-    rows, columns = (size.integer() for size in sizes)
+    data, indices, indptr = (_array(part, arrays) for part in parts.items())
+    rows, columns = sizes.integers()
     if not _is_csr(data, indices, indptr, rows, columns):
         raise damaged("a sparse matrix has rows or columns out of range", node.place)
     return sp.csr_array((data, indices, indptr), shape=(rows, columns))

@@ -61,7 +61,7 @@ class CalibrationReport:
 
     samples: Annotated[int, "how many"]
     agreement: Annotated[
-        float | None, "share that keep the network's top-1; null: outputs have one column"
+        float | None, "share that keep the network's class; null: no output tells one"
     ]
     error: Annotated[float, "of the outputs from fitted activations, as a share of their rms"]
 

@@ -155,6 +155,6 @@ def _blobs(contents: Node, content: memoryview) -> dict[str, tuple[Blob, ...]]:
             pieces.append(content[start:stop])
             start = stop
         blobs[fields["name"].text()] = tuple(pieces)
-    if start != len(content) or len(blobs) != len(contents.items()):
+    if start != len(content) or len(blobs) != len(contents.elements()):
         raise contents.wrong("names, and sizes that add up")
     return blobs

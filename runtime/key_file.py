@@ -147,10 +147,10 @@ def _check_tags(file: IO[bytes], trailer: _Trailer, place: str) -> None:
 
 def _trailer(fields: dict[str, Node], size: int, part: ClientPart, place: str) -> _Trailer:
     """Return a trailer that fits the file's size, and the keys that the plan needs."""
-    sizes = [item.integer() for item in fields["sizes"].items()]
+    sizes = fields["sizes"].integers()
     if len(sizes) != 2 or min(sizes) < 0 or sum(sizes) != size:
         raise fields["sizes"].wrong("two sizes that add up")
-    automorphisms = [item.integer() for item in fields["automorphisms"].items()]
+    automorphisms = list(fields["automorphisms"].integers())
     trailer = _Trailer(fields["tag"].text(), automorphisms, *sizes)
     has_product = part.keys.relinearization or part.keys.bootstrapping
     most = _key_bytes(part.parameters)

@@ -143,7 +143,7 @@ def test_progress_is_told_and_the_budget_is_kept() -> None:
         assert advice(pooled(), samples(), TARGET, progress, budget=-1.0) == ()
         assert told == [("the network itself", 0, 0)]
         advice(pooled("AveragePool"), samples(), Target(backend="tenseal", degree=2), progress)
-    assert told[-1][0].startswith("promise outputs of ")
+    assert told[-1][0].startswith("allow outputs an error of ")
     assert told[-1][1:] == (0, 1)
 
 

@@ -178,6 +178,7 @@ def test_a_norm_becomes_the_best_affine_layer() -> None:
     exact = evaluate(made.imported.graph, raw)[made.imported.graph.outputs[0].operand]
     near = evaluate(change.graph, raw)[change.graph.outputs[0].operand]
     assert np.corrcoef(exact.reshape(-1), near.reshape(-1))[0, 1] > 0.8
+    assert np.allclose(near.mean(axis=0), exact.mean(axis=0), rtol=0, atol=1e-9)
 
 
 def test_an_inner_softmax_becomes_a_scaling_and_a_last_one_stays() -> None:
@@ -224,11 +225,34 @@ def test_a_goal_is_only_proposed_where_none_was_given(averaging: Compilation) ->
     assert change.what == "judge fits by their classes alone (--min-agreement 0.99)"
 
 
+def test_no_goal_of_classes_is_proposed_where_none_are_told() -> None:
+    constants = {"w": random(4, 3), "v": random(3, 1, seed=1)}
+    nodes = [
+        node("MatMul", "x,w", "a"),
+        node("Relu", "a", "b"),
+        node("MatMul", "b,v", "c"),
+        node("Sigmoid", "c", "y"),
+    ]
+    tell = {}
+    for last in ("c", "y"):
+        model = network(
+            nodes if last == "y" else nodes[:3], {"x": (1, 4)}, constants, outputs=(last,)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = choose(model, random(64, 4), Target(backend="tenseal"))
+        tell[last] = len(found(alternatives.agreements, made))
+    assert tell == {"c": 0, "y": 1}
+
+
 def test_less_precision_is_tried(averaging: Compilation) -> None:
     (change,) = found(alternatives.precisions, averaging)
     bits = averaging.chosen.choice.precision
     assert change.target.precision == pytest.approx(bits - 2, abs=0.05)
-    assert change.what.endswith(f"(--precision {change.target.precision:g})")
+    now, later = 2.0**-bits, 2.0**-change.target.precision
+    assert later == pytest.approx(4 * now, rel=0.05)
+    option = f"(--precision {change.target.precision:g})"
+    assert change.what == f"allow outputs an error of {later:.2g} instead of {now:.2g} {option}"
 
 
 def test_the_other_library_is_tried(averaging: Compilation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from math import inf
 
 import networkx as nx
@@ -45,31 +46,31 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def exhaustive(of: TensorGraph, costs: RefreshCosts) -> float:
     """Return the fewest seconds over all levels of all operations and all sets of refreshes."""
-    best = inf
+    last = {value: i for i, operation in enumerate(of.operations) for value in operands(operation)}
 
-    def choose(available: list[int], seconds: float) -> None:
-        nonlocal best
+    @cache
+    def rest(available: tuple[int, ...]) -> float:
+        """Return the fewest seconds of what follows values that are there at these levels."""
         position = len(available)
-        if seconds >= best:
-            return
         if position == len(of.operations):
-            best = seconds
-            return
+            return 0.0
         operation = of.operations[position]
         highest = min((available[i] for i in operands(operation)), default=costs.entry)
         lowest = 0 if isinstance(operation, Bootstrap) else -costs.reserve
+        read = tuple(x if last.get(i, 0) > position else 0 for i, x in enumerate(available))
+        best = inf
         for level in range(lowest, highest + 1):
             made = result_level(operation, level, costs)
             if made < -costs.reserve:
                 continue
             spent = 0.0 if isinstance(operation, Input) else costs.seconds(position, level)
-            choose([*available, made], seconds + spent)
+            best = min(best, spent + rest((*read, made)))
             if made >= start(operation):
-                refreshed = max(made, costs.fresh)
-                choose([*available, refreshed], seconds + spent + costs.refresh(position))
+                refreshed = rest((*read, max(made, costs.fresh)))
+                best = min(best, spent + costs.refresh(position) + refreshed)
+        return best
 
-    choose([], 0.0)
-    return best
+    return rest(())
 
 
 def verify(of: TensorGraph, placement: Placement, costs: RefreshCosts) -> None:

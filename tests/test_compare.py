@@ -85,6 +85,37 @@ def test_the_numbers_are_those_of_the_reports(linear: Plan, refreshing: Plan) ->
     assert (found["depth"].left, found["depth"].right) == (1, 3)
 
 
+def test_every_number_stands_beside_the_same_of_the_other(deep: Plan, refreshing: Plan) -> None:
+    told, rows = report(refreshing), compare(deep, refreshing).rows
+    server = told.server
+    assert server is not None and server.bootstraps is not None
+    seconds, sizes = server.seconds_by_kind, (told.inputs[0], told.outputs[0])
+    assert [(row.name, row.unit, row.right) for row in rows] == [
+        ("ring degree", "", told.parameters.ring_degree),
+        ("modulus", "bits", told.parameters.modulus_bits),
+        ("security", "bits", told.parameters.security_bits),
+        ("levels of a fresh ciphertext", "", len(told.parameters.prime_bits) - 1),
+        ("depth", "", 3),
+        ("bootstraps", "", server.bootstraps.count),
+        ("seconds", "seconds", server.seconds),
+        ("  of matrices", "seconds", seconds.matrices),
+        ("  of bootstraps", "seconds", seconds.bootstraps),
+        ("  of other steps", "seconds", seconds.other),
+        ("rotations", "", sum(layer.rotations for layer in server.layers)),
+        ("memory of the server", "bytes", server.memory.peak),
+        ("  without weights", "bytes", server.memory.least),
+        ("evaluation keys", "", told.keys),
+        ("  size", "bytes", told.key_bytes),
+        ("ciphertexts sent", "", sizes[0].ciphertexts),
+        ("  size", "bytes", sizes[0].bytes),
+        ("ciphertexts received", "", sizes[1].ciphertexts),
+        ("  size", "bytes", sizes[1].bytes),
+        ("precision of the outputs", "precision", told.precision_bits),
+        ("agreement with the network", "share", None),
+        ("error of fits", "share", None),
+    ]
+
+
 def test_what_a_plan_does_not_tell_is_not_compared(linear: Plan) -> None:
     measured = replace(linear.server, calibrated=CalibrationResult(10, 0.9, 0.01))
     found = {row.name: row for row in compare(linear, Plan.of(linear.client, measured)).rows}

@@ -14,7 +14,8 @@ from hec.compiler import ckks_ir, kernels
 from hec.compiler.ckks_ir import EncryptionParameters, Program
 from hec.compiler.errors import CompileError, InvalidProgram
 from hec.compiler.key_manifest import KeyManifest, needed_keys
-from hec.compiler.liveness import last_uses
+from hec.compiler.liveness import bytes_alive, last_uses
+from hec.compiler.typing_rules import infer_types
 from hec.runtime import executor
 from hec.runtime.cleartext import Cleartext, Plain, Slots
 from hec.runtime.simulator import Simulator
@@ -199,6 +200,28 @@ def test_a_value_is_released_at_its_last_use() -> None:
     assert released[5] == (3, 4)  # the sum is the last to read both
     assert released[9] == (5,)  # the square read it before, the polynomial now
     assert sorted(v for values in released for v in values) == list(range(12))
+
+
+def test_bytes_alive_are_those_of_results_and_of_what_is_still_to_be_read() -> None:
+    program = deep_program(TINY)
+    limb = 2 * TINY.ring_degree * 8  # of both polynomials of a ciphertext
+    found = bytes_alive(program, infer_types(program))
+    sizes = (1 * 5, 2 * 5, 2 * 5, 2 * 4, 2 * 4, 2 * 4, 2 * 4, 2 * 3, 2 * 3, 2 * 2, 2 * 3, 2 * 2)
+    left, right, conv, third, fourth, total, square, seventh, sums, curve, first, second = sizes
+    assert [size / limb for size in found] == [
+        left,
+        left + right,
+        left + right + conv,
+        right + conv + third,
+        right + third + fourth,
+        third + fourth + total,
+        total + square,
+        total + square + seventh,
+        total + seventh + sums,
+        total + sums + curve,
+        sums + curve + first,
+        curve + second,
+    ]
 
 
 def test_wrong_inputs_are_named() -> None:

@@ -17,7 +17,7 @@ from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.explain import LayerStory, explain
 from hec.compiler.explain_levels import LevelsOfLayer, why_level
-from hec.compiler.explain_matrix import SplitStory, why_split
+from hec.compiler.explain_matrix import SplitStory, listed, why_split
 from hec.compiler.explain_series import why_degree
 from hec.compiler.layers import layers
 from hec.compiler.noise import bootstrapping
@@ -115,6 +115,22 @@ def test_the_split_is_compared_with_all_that_the_compiler_tries(linear: Plan) ->
     assert matrix.smaller is not None and matrix.smaller.baby_step == 3
     assert matrix.larger is not None and matrix.larger.baby_step == 5
     assert matrix.baby_seconds + matrix.giant_seconds == pytest.approx(matrix.split.seconds)
+
+
+def test_a_split_of_those_that_are_tried_counts_once(linear: Plan) -> None:
+    program = linear.server.program
+    x = program.instructions[1]
+    assert isinstance(x, LinearTransform)
+    changed = list(program.instructions)
+    changed[1] = replace(x, baby_step=4, baby_start=-2)
+    plan = plan_of(replace(program, instructions=tuple(changed)))
+    assert Split(4, -2) in {*splits(x.matrix.index)}
+    assert stories(plan)[0].matrices[0].tried == len({*splits(x.matrix.index)})
+
+
+def test_many_numbers_are_cut_short() -> None:
+    assert listed(range(1, 13)) == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    assert listed(range(1, 15)) == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more"
 
 
 def test_a_matrix_is_counted(linear: Plan) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hec.compiler.calibration import Calibration
 from hec.compiler.fidelity import Fidelity, fidelity
 from hec.compiler.observed import observe
+from hec.compiler.plan_parts import CalibrationResult
 from hec.compiler.target import Target
-from hec.compiler.tensor_ir import Output, TensorGraph
+from hec.compiler.tensor_ir import EpilogueStep, Output, TensorGraph
 from small_graphs import X, affine, graph
 
 SAMPLES = Calibration({"x": np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0], [1.0, 4.0]])})
@@ -37,6 +38,18 @@ def test_what_is_not_finite_keeps_no_error() -> None:
     wanted = observe(EXACT, SAMPLES).outputs
     found = fidelity(EXACT, wanted, [np.full_like(wanted[0], np.nan)])
     assert found.error == np.inf and not found.keeps(Target())
+
+
+def test_one_number_is_a_class_only_before_a_sigmoid() -> None:
+    regression = graph(X, affine(0, np.array([[1.0, -2.0]])))
+    sigmoid = Output("out0", 1, epilogue=(EpilogueStep("sigmoid"),))
+    wanted = observe(regression, SAMPLES).outputs  # 1, -2, -1, -7
+    found = [wanted[0] + 1.5]  # -1 becomes 0.5
+    number = fidelity(regression, wanted, found)
+    binary = fidelity(replace(regression, outputs=(sigmoid,)), wanted, found)
+    assert (number.agreement, binary.agreement) == (None, 0.75)
+    assert binary.result(4) == CalibrationResult(4, 0.75, number.error)
+    assert number.disagreement == 0.0  # so that nothing is refused for it
 
 
 def test_without_samples_there_are_no_outputs() -> None:

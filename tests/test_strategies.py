@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hec.compiler import pipeline, strategies
 from hec.compiler.calibration import Calibration
 from hec.compiler.ckks_ir import Bootstrap, LinearTransform
-from hec.compiler.errors import CompileError, fail
+from hec.compiler.errors import CompileError, HecWarning, fail
 from hec.compiler.memory import server_memory
 from hec.compiler.plan_parts import PlanFit
 from hec.compiler.security import is_secure
@@ -21,6 +22,7 @@ from hec.compiler.tensor_ir import Activation, Input, TensorGraph
 from hec.compiler.tensor_ir import Bootstrap as TensorBootstrap
 from hec.passes.place_bootstraps import REFRESH
 from hec.runtime.simulate import run_clear, run_simulated
+from onnx_oracle import network, node, random
 from residual_networks import normal, residual_network
 from sample_graphs import Builder
 
@@ -94,6 +96,27 @@ def test_a_refreshing_program_has_a_bootstrap_for_every_activation(refreshing: C
     how = program.parameters.bootstrapping
     assert how is not None and how.slots == 256  # the tensors have 144 elements: sparse slots
     assert any(x.twin for x in program.instructions if isinstance(x, LinearTransform))
+
+
+def test_few_samples_are_told_where_a_bootstrap_would_lose_values(
+    refreshing: Candidate, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = network([node("Relu", "x", "y")], {"x": (1, 4)})
+
+    def told(chosen: Candidate, count: int) -> list[str]:
+        made = SimpleNamespace(best=lambda: chosen)
+        monkeypatch.setattr(pipeline, "Strategies", lambda *arguments: made)
+        pipeline.choose(model, random(count, 4), Target())
+        return [str(recwarn.pop(HecWarning).message) for _ in list(recwarn)]
+
+    assert told(refreshing, 63) == [
+        "63 calibration samples show little of the ranges of activations, and a bootstrap loses a "
+        "value far outside of its range\n"
+        "  --> net: bootstraps of 3 tensors\n"
+        "  help: pass --calibration with 64 real inputs or more"
+    ]
+    assert told(refreshing, 64) == []
+    assert told(of_squares(1, Target()).best(), 63) == []
 
 
 def test_its_plan_keeps_the_promise_in_the_simulator(refreshing: Candidate) -> None:

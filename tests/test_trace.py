@@ -23,7 +23,7 @@ from hec.runtime.cleartext import Cleartext, Plain, Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
 from hec.runtime.simulator import Simulator
-from hec.runtime.trace import COMPUTE, READ, WAIT, WRITE, Trace
+from hec.runtime.trace import COMPUTE, READ, WAIT, WRITE, Calls, Span, Trace
 from sample_plans import DEEP, TINY, deep_program, linear_program, plan_of
 from test_executor import encrypted, values
 
@@ -150,6 +150,13 @@ def test_totals_are_the_sums_of_the_calls_of_the_main_thread() -> None:
     own = sum(total.seconds for name, total in trace.totals.items() if name != WAIT)
     assert trace.efficiency == pytest.approx(own / trace.wall)
     assert 0 < trace.efficiency < 1
+
+
+def test_the_longest_calls_come_first() -> None:
+    trace = Trace()
+    trace.calls += [Span("add", 0, 3, 0), Span("rotate", 3, 9, 0), Span("add", 9, 11, 0)]
+    assert list(trace.totals) == ["rotate", "add"]
+    assert trace.totals["add"] == Calls(2, pytest.approx(5e-9))
 
 
 def test_a_second_run_replaces_the_first() -> None:
