@@ -1,6 +1,7 @@
 """Networks of any size with random weights: what a plan costs hardly depends on what was trained.
 
-Squares follow every layer but the last. Weights are as large as keeps values near one.
+An activation follows every layer but the last: a square, or, for deep networks, whose squares would
+grow without bounds, a gentle quadratic. Weights are as large as keeps values near one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
-MOMENT = 3.0  # mean of z^4, for z standard normal: the mean square of what leaves a square
+# Means of f(z)^2, for z standard normal, where f is a square, and QUADRATIC: z^2 / 32 + z; the
+# second one is a little larger than it is, so that values far from zero come back.
+MOMENT, GENTLE_MOMENT = 3.0, 1.3
+QUADRATIC, COEFFICIENTS = (1 / 32, 1.0), ("curvature", "slope")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ Layer: TypeAlias = "Convolution | Dense"
 Shape: TypeAlias = tuple[int, ...]  # without the batch axis
 
 
-def network(shape: Shape, layers: Sequence[Layer], seed: int = 0) -> onnx.ModelProto:
+def network(
+    shape: Shape, layers: Sequence[Layer], seed: int = 0, gentle: bool = False
+) -> onnx.ModelProto:
     """Return the network for inputs of (1, *shape), named `x`, and its output, named `y`."""
     random, entry = np.random.default_rng(seed), shape
     nodes, weights = list[onnx.NodeProto](), list[TensorProto]()
@@ -56,10 +62,18 @@ def network(shape: Shape, layers: Sequence[Layer], seed: int = 0) -> onnx.ModelP
             for x, name in zip((matrix, bias), inputs[1:], strict=True)
         ]
         nodes.append(_node(layer, inputs, f"layer{number}"))
-        value, moment, shape = f"layer{number}", MOMENT, after(shape, layer)
+        value, shape = f"layer{number}", after(shape, layer)
+        moment = GENTLE_MOMENT if gentle else MOMENT
         if number < len(layers) - 1:
-            nodes.append(helper.make_node("Mul", [value, value], [f"square{number}"]))
-            value = f"square{number}"
+            nodes += (
+                _quadratic(value, f"active{number}")
+                if gentle
+                else [helper.make_node("Mul", [value, value], [f"active{number}"])]
+            )
+            value = f"active{number}"
+    if gentle:
+        pairs = zip(QUADRATIC, COEFFICIENTS, strict=True)
+        weights += [numpy_helper.from_array(np.float32(x), name) for x, name in pairs]
     nodes[-1].output[0] = "y"
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *sizes])
@@ -79,6 +93,16 @@ def _weights(
         sizes = (layer.channels, shape[0], layer.kernel, layer.kernel)
     deviation = 1 / np.sqrt(moment * np.prod(sizes[1:]))
     return random.normal(0, deviation, sizes)
+
+
+def _quadratic(value: str, output: str) -> list[onnx.NodeProto]:
+    square, curved, line = (f"{output}_{part}" for part in ("square", "curved", "line"))
+    return [
+        helper.make_node("Mul", [value, value], [square]),
+        helper.make_node("Mul", [square, COEFFICIENTS[0]], [curved]),
+        helper.make_node("Mul", [value, COEFFICIENTS[1]], [line]),
+        helper.make_node("Add", [curved, line], [output]),
+    ]
 
 
 def _node(layer: Layer, inputs: list[str], output: str) -> onnx.NodeProto:

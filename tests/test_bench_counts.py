@@ -55,11 +55,12 @@ NETWORKS: list[tuple[Shape, tuple[Layer, ...], int]] = [
 ]
 
 
+@pytest.mark.parametrize("gentle", [False, True])
 @pytest.mark.parametrize(("shape", "layers", "count"), NETWORKS)
 def test_a_network_has_the_shapes_and_products_that_are_told(
-    shape: Shape, layers: tuple[Layer, ...], count: int
+    shape: Shape, layers: tuple[Layer, ...], count: int, gentle: bool
 ) -> None:
-    model = network(shape, layers)
+    model = network(shape, layers, gentle=gentle)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     inputs = np.random.default_rng(0).normal(size=(100, 1, *shape)).astype(np.float32)
@@ -70,6 +71,14 @@ def test_a_network_has_the_shapes_and_products_that_are_told(
     assert outputs.shape == (100, 1, *made)
     assert 0.1 < outputs.std() < 3
     assert products(shape, layers) == count
+
+
+def test_values_of_a_deep_gentle_network_stay_near_one() -> None:
+    model = network((64,), [Dense(64)] * 20, gentle=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    inputs = np.random.default_rng(0).normal(size=(100, 1, 64)).astype(np.float32)
+    outputs = np.stack([session.run(None, {"x": x})[0] for x in inputs])
+    assert 0.1 < np.sqrt(np.square(outputs).mean()) < 3
 
 
 def test_a_seed_gives_the_same_weights_again() -> None:
