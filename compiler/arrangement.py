@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -145,6 +146,30 @@ def across_copies(count: int, source: Layout) -> list[Arrangement]:
     copy, place = np.divmod(np.arange(count), within)
     layout = at(copy * period + place, source.slots, source.slots)
     return [Arrangement(layout, (count, 1, 1), None, within)]
+
+
+def in_phases(shape: Shape, result: Arrangement, slots: int) -> list[Arrangement]:
+    """Return the layout in which a layer of that result finds its pixels where the result has them.
+
+    What a stride skips lies in phases: the lowest bits of rows and columns take places beside the
+    pixels, and so do channels; then every phase and channel is read by as few shifts as the kernel
+    has entries in it.
+    """
+    image = image_shape(shape)
+    if result.places is None:
+        return []
+    taken = {*result.places[1], *result.places[2]}
+    free = (place for place in range(64) if place not in taken)
+    pixels = list[Places]()
+    for axis in (2, 1):
+        kept = result.places[axis]
+        skipped = _bits(image[axis]) - len(kept)
+        if skipped < 0:
+            return []
+        pixels.append((*islice(free, skipped), *kept))
+    columns, rows = pixels
+    channels = tuple(islice(free, _bits(image[0])))
+    return [_placed(image, (channels, rows, columns), slots)]
 
 
 def _same(left: Arrangement, right: Arrangement) -> bool:

@@ -78,7 +78,7 @@ class Counted:
 
 @dataclass
 class CostCounter:
-    """A backend that runs nothing and adds up seconds and key switches."""
+    """A backend that runs nothing and adds up seconds and steps."""
 
     ring_degree: int
     primes: tuple[int, ...]
@@ -86,6 +86,10 @@ class CostCounter:
     table: CostTable = REFERENCE
     seconds: float = 0.0
     key_switches: int = 0
+    key_switch_limbs: int = 0  # of all key switches: what each costs grows with its limbs
+    plain_products: int = 0
+    products: int = 0  # of ciphertexts
+    rescalings: int = 0
     plaintexts: int = 0
     plaintext_limbs: int = 0
     costs: Costs = field(init=False)
@@ -113,11 +117,13 @@ class CostCounter:
         if self.parameters is not None and (available := composed_of(self.parameters)):
             hops = len(route(steps, available, self.parameters.slots))
         self.key_switches += hops
+        self.key_switch_limbs += hops * (x.level + 1)
         self.seconds += hops * self.costs.key_switch(x.level + 1)
         return x
 
     def multiply_plain(self, x: Counted, y: float) -> Counted:
         """Count a product with a plaintext."""
+        self.plain_products += 1
         self.seconds += self.costs.multiply_plain(x.level + 1)
         return Counted(x.level, x.scale * y)
 
@@ -133,8 +139,10 @@ class CostCounter:
 
     def multiply(self, x: Counted, y: Counted) -> Counted:
         """Count a product and its key switch."""
-        self.key_switches += 1
         limbs = x.level + 1
+        self.products += 1
+        self.key_switches += 1
+        self.key_switch_limbs += limbs
         self.seconds += self.costs.multiply(limbs) + self.costs.key_switch(limbs)
         return Counted(x.level, x.scale * y.scale)
 
@@ -144,6 +152,7 @@ class CostCounter:
 
     def rescale(self, x: Counted) -> Counted:
         """Count a rescaling."""
+        self.rescalings += 1
         self.seconds += self.costs.rescale(x.level + 1)
         return Counted(x.level - 1, x.scale / self.primes[x.level])
 

@@ -1,4 +1,4 @@
-"""What single instructions of a Program need: rotations, key switches, plaintexts."""
+"""What single instructions of a Program need: rotations, key switches, products, plaintexts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hec.compiler.ckks_ir import (
     LinearTransform,
     Multiply,
     Polynomial,
+    Rescale,
     RotateSum,
     ValueType,
 )
@@ -55,6 +56,53 @@ class InstructionCounts:
             case Polynomial():
                 counted = self._evaluated(instruction)
                 return counted.key_switches * self.types[instruction.operand].blocks
+            case _:
+                return 0
+
+    def key_switch_limbs(self, instruction: Instruction) -> int:
+        """Return the limbs of all its key switches: what one costs grows with them."""
+        match instruction:
+            case LinearTransform() | RotateSum():
+                limbs = self.types[instruction.operand].level + 1
+            case Multiply():
+                limbs = self.types[instruction.left].level + 1
+            case Polynomial():
+                counted = self._evaluated(instruction)
+                return counted.key_switch_limbs * self.types[instruction.operand].blocks
+            case _:
+                return 0
+        return self.key_switches(instruction) * limbs
+
+    def plain_products(self, instruction: Instruction) -> int:
+        """Return how many ciphertexts are multiplied with a plaintext; none of a bootstrap's."""
+        match instruction:
+            case LinearTransform():
+                return len(products(instruction.matrix, instruction.twin).first)
+            case Polynomial():
+                counted = self._evaluated(instruction)
+                return counted.plain_products * self.types[instruction.operand].blocks
+            case _:
+                return 0
+
+    def products(self, instruction: Instruction) -> int:
+        """Return how many pairs of ciphertexts are multiplied; none of a bootstrap's."""
+        match instruction:
+            case Multiply():
+                return self.types[instruction.left].blocks
+            case Polynomial():
+                counted = self._evaluated(instruction)
+                return counted.products * self.types[instruction.operand].blocks
+            case _:
+                return 0
+
+    def rescalings(self, instruction: Instruction) -> int:
+        """Return how many ciphertexts are rescaled; none of a bootstrap's."""
+        match instruction:
+            case Rescale():
+                return self.types[instruction.operand].blocks
+            case Polynomial():
+                counted = self._evaluated(instruction)
+                return counted.rescalings * self.types[instruction.operand].blocks
             case _:
                 return 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class KernelSizes:
             return self._assumed[id(matrix)].power * float(2 ** len(steps))
         key = id(matrix), steps
         if key not in self._folded:
-            powers = _row_sums(matrix, 2).reshape(matrix.out_blocks, matrix.period)
+            powers = _row_sums(matrix)[0].reshape(matrix.out_blocks, matrix.period)
             for step in steps:
                 powers = powers + np.roll(powers, -step, axis=1)
             self._folded[key] = float(powers.max(initial=0.0))
@@ -86,7 +87,7 @@ def _measure(instruction: LinearTransform) -> KernelSize:
     split = Split(instruction.baby_step, instruction.baby_start)
     index = products(matrix, instruction.twin).index
     giant, baby = split.apply(index[:, 2].astype(np.int64))
-    powers, fourths = (_row_sums(matrix, exponent) for exponent in (2, 4))
+    powers, fourths = _row_sums(matrix)
     used = powers > 0
     lumps = np.divide(fourths, powers, out=np.zeros_like(powers), where=used)
     return KernelSize(
@@ -105,9 +106,22 @@ def _measure(instruction: LinearTransform) -> KernelSize:
     )
 
 
-def _row_sums(matrix: DiagonalMatrix, exponent: int) -> Array:
-    """Return the sum of powers of every row's entries, (out_blocks * period,)."""
-    return _sums(matrix, matrix.index[:, 0].astype(np.int64), matrix.out_blocks, exponent)
+_ROW_SUMS: WeakKeyDictionary[DiagonalMatrix, tuple[Array, Array]] = WeakKeyDictionary()
+
+
+def _row_sums(matrix: DiagonalMatrix) -> tuple[Array, Array]:
+    """Return the sums of second and fourth powers of every row's entries, (out_blocks * period,).
+
+    A large matrix has tens of millions of entries: they are looked at once, whatever the split.
+    """
+    if matrix not in _ROW_SUMS:
+        places = _places(matrix, matrix.index[:, 0].astype(np.int64))
+        squares, count = _squares(matrix), matrix.out_blocks * matrix.period
+        _ROW_SUMS[matrix] = (
+            np.asarray(np.bincount(places, squares, count), np.float64),
+            np.asarray(np.bincount(places, np.square(squares), count), np.float64),
+        )
+    return _ROW_SUMS[matrix]
 
 
 def _peak_power(matrix: DiagonalMatrix, split: Split) -> float:
@@ -122,16 +136,20 @@ def _peak_power(matrix: DiagonalMatrix, split: Split) -> float:
         return 0.0
     group = matrix.index[:, 0] * len(names) + turn.reshape(-1)
     rotated = np.where(baby != 0, group, matrix.out_blocks * len(names))
-    sums = _sums(matrix, rotated, matrix.out_blocks * len(names) + 1, 2)[: -matrix.period]
+    count = (matrix.out_blocks * len(names) + 1) * matrix.period
+    found = np.bincount(_places(matrix, rotated), _squares(matrix), count)
+    sums = found[: -matrix.period]
     by_turn = sums.reshape(matrix.out_blocks, len(names), matrix.period)
     slots = (np.arange(PEAKS) - names[:, None]) % matrix.period
     met = np.take_along_axis(by_turn, slots[None], axis=2) / 9.0 ** np.arange(PEAKS)
     return float(met.max(initial=0.0))
 
 
-def _sums(matrix: DiagonalMatrix, group: NDArray[np.int64], groups: int, exponent: int) -> Array:
-    """Return sums of powers over the diagonals of each group, (groups * period,)."""
-    rows = np.repeat(group, np.diff(matrix.values.indptr)) * matrix.period
-    values = np.abs(matrix.values.data.astype(np.float64)) ** exponent
-    found = np.bincount(rows + matrix.values.indices, values, groups * matrix.period)
-    return np.asarray(found, np.float64)
+def _places(matrix: DiagonalMatrix, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each entry is added up: its row, among those of the group of its diagonal."""
+    rows = np.repeat(group * matrix.period, np.diff(matrix.values.indptr))
+    return np.add(rows, matrix.values.indices, out=rows)
+
+
+def _squares(matrix: DiagonalMatrix) -> Array:
+    return np.asarray(np.square(matrix.values.data, dtype=np.float64))

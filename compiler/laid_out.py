@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.layout import Layout
 from hec.compiler.schedule import Split
-from hec.compiler.tensor_ir import TensorGraph
+from hec.compiler.tensor_ir import Linear, TensorGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +30,16 @@ class LaidOutGraph:
     slots: int
     layouts: tuple[Layout, ...]
     kernels: dict[int, LinearKernel]
+    _biases: dict[int, NDArray[np.float64] | None] = field(default_factory=dict)
+
+    def packed_bias(self, position: int) -> NDArray[np.float64] | None:
+        """Return the bias of a Linear as its layout has it, (blocks, slots); None where it is 0.
+
+        It is packed once: the same graph is lowered under many parameters.
+        """
+        if position not in self._biases:
+            linear = self.graph.operations[position]
+            bias = linear.bias if isinstance(linear, Linear) else np.zeros(0)
+            packed = self.layouts[position].pack(bias[None, :])[0] if bias.any() else None
+            self._biases[position] = packed
+        return self._biases[position]

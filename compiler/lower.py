@@ -26,7 +26,6 @@ from hec.compiler.bootstrapping import level_scales, result_level
 from hec.compiler.ckks_ir import EncryptionParameters, Instruction, Program
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
-from hec.compiler.layout import Layout
 from hec.compiler.typing_rules import HEADROOM_BITS, polynomial_depth
 
 _NARROW_BITS = 8
@@ -73,6 +72,18 @@ def lower(graph: LaidOutGraph, parameters: EncryptionParameters, plan: ScalePlan
 
     Raises `InvalidProgram` where the modulus chain is too short.
     """
+    writer = _written(graph, parameters, plan)
+    return Lowered(Program(parameters, tuple(writer.instructions)), tuple(writer.sources))
+
+
+def scales(
+    graph: LaidOutGraph, parameters: EncryptionParameters, plan: ScalePlan
+) -> list[tuple[int, float]]:
+    """Return level and scale of every value of the Program; raise as `lower` does."""
+    return [(value.level, value.scale) for value in _written(graph, parameters, plan).made]
+
+
+def _written(graph: LaidOutGraph, parameters: EncryptionParameters, plan: ScalePlan) -> _Writer:
     writer = _Writer(graph, parameters, plan)
     for position, operation in enumerate(graph.graph.operations):
         writer.source = position
@@ -80,7 +91,7 @@ def lower(graph: LaidOutGraph, parameters: EncryptionParameters, plan: ScalePlan
     for output in graph.graph.outputs:
         writer.source = output.operand
         writer.output(output)
-    return Lowered(Program(parameters, tuple(writer.instructions)), tuple(writer.sources))
+    return writer
 
 
 @dataclass
@@ -90,6 +101,7 @@ class _Writer:
     plan: ScalePlan
     instructions: list[Instruction] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
+    made: list[_Value] = field(default_factory=list)  # by instruction
     values: list[_Value] = field(default_factory=list)  # by tensor operation
     source: int = 0
 
@@ -106,7 +118,8 @@ class _Writer:
             raise InvalidProgram(f"lower: the modulus chain ends at operation {self.source}")
         self.instructions.append(instruction)
         self.sources.append(self.source)
-        return _Value(len(self.instructions) - 1, level, scale)
+        self.made.append(_Value(len(self.instructions) - 1, level, scale))
+        return self.made[-1]
 
     def operation(self, position: int, operation: tensor_ir.TensorOperation) -> _Value:
         match operation:
@@ -162,7 +175,7 @@ class _Writer:
             total = self.rescale(self.fold(total, kernel))
         else:
             total = self.fold(self.rescale(total), kernel)
-        return self.add_bias(total, operation, self.graph.layouts[position])
+        return self.add_bias(total, position)
 
     def _product_scale(self, level: int, bits: float) -> float:
         """Return the scale for a product of at least `bits`, exact after its rescalings."""
@@ -183,10 +196,10 @@ class _Writer:
         instruction = ckks_ir.RotateSum(total.position, kernel.folds)
         return self.emit(instruction, total.level, total.scale)
 
-    def add_bias(self, total: _Value, operation: tensor_ir.Linear, layout: Layout) -> _Value:
-        if not operation.bias.any():
+    def add_bias(self, total: _Value, position: int) -> _Value:
+        values = self.graph.packed_bias(position)
+        if values is None:
             return total
-        values = layout.pack(operation.bias[None, :])[0]
         return self.emit(ckks_ir.AddPlain(total.position, values), total.level, total.scale)
 
     def multiply(self, operation: tensor_ir.Multiply) -> _Value:

@@ -24,12 +24,12 @@ from hec.compiler.instances import LARGEST_PRIME_BITS, Instances, Modulus
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
 from hec.compiler.layout import Layout
-from hec.compiler.lower import Lowered, ScalePlan, lower
+from hec.compiler.lower import Lowered, ScalePlan, lower, scales
 from hec.compiler.schedule import Split
 from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import TensorGraph
-from hec.compiler.typing_rules import HEADROOM_BITS, infer_types
+from hec.compiler.typing_rules import HEADROOM_BITS
 
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
 _LAYERS_SHOWN = 12  # in the error for a network that is too deep
@@ -92,8 +92,7 @@ def choose_parameters(
         if ring_degree < max(rings):
             skeleton = _skeleton(graph, ring_degree // 2)
             bound = _Search(skeleton, instances, magnitudes, target, _least_sizes(skeleton))
-            best = bound.best(fitting, precision)
-            if best is None or not _is_exact(best):
+            if not bound.has_exact(fitting, precision):
                 continue  # saves the layouts, which take seconds for a large network
         ways = [
             _shortest(_Search(each, instances, magnitudes, target), fitting, precision)
@@ -158,6 +157,11 @@ class _Search:
             return min(exact, key=lambda c: (c.forecast.total_seconds, -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
+    def has_exact(self, chains: Sequence[Chain], precision: float) -> bool:
+        """Tell whether any chain is exact enough; the longest, likeliest ones are tried first."""
+        tried = (self._try(chain, precision) for chain in reversed(chains))
+        return any(each is not None and _is_exact(each) for each in tried)
+
     def _try(self, chain: Chain, precision: float) -> Choice | None:
         ring_degree = 2 * self.graph.slots
         security = self.target.security
@@ -214,11 +218,10 @@ def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | Non
     nominal = EncryptionParameters(
         4, (2**LARGEST_PRIME_BITS, *[2**plan.prime] * longest), (2**LARGEST_PRIME_BITS,), 0
     )
-    program = lower(skeleton, nominal, plan).program
-    types = infer_types(program)
-    lowest = min(value.level for value in types)
+    values = scales(skeleton, nominal, plan)
+    lowest = min(level for level, _ in values)
     first = max(
-        log2(value.scale) + HEADROOM_BITS - (value.level - lowest) * plan.prime for value in types
+        log2(scale) + HEADROOM_BITS - (level - lowest) * plan.prime for level, scale in values
     )
     bits = max(SMALLEST_PRIME_BITS, ceil(first + 0.1))
     if bits > LARGEST_PRIME_BITS:

@@ -64,9 +64,10 @@ def _encoded_anew(program: Program, table: CostTable) -> dict[int, float]:
 
     They are encoded while the other thread computes.
     """
-    parameters, types = program.parameters, infer_types(program)
+    parameters = program.parameters
     if not parameters.digits:
         return {}
+    types = infer_types(program)
     room = DEFAULT_MAX_RAM - server_memory(program).least
     kept, costs = kept_diagonals(program, room), openfhe_costs(parameters, table)
     return {

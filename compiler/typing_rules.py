@@ -187,10 +187,12 @@ def _same(x: ValueType, y: ValueType, place: str) -> ValueType:
 def _check_range(value: ValueType, available: Sequence[float], place: str) -> None:
     """`available` holds the bits of the modulus at every level."""
     level = value.level
-    _require(0 <= level < len(available), place, f"level {level} is impossible")
+    if not 0 <= level < len(available):
+        raise InvalidProgram(f"{place}: level {level} is impossible")
     used = log2(value.scale) + HEADROOM_BITS
-    message = f"scale needs {used:.1f} bits, level {level} has {available[level]:.1f}"
-    _require(used <= available[level], place, message)
+    if used > available[level]:  # the message is not made for nothing: this is asked often
+        told = f"scale needs {used:.1f} bits, level {level} has {available[level]:.1f}"
+        raise InvalidProgram(f"{place}: {told}")
 
 
 def _require(condition: bool, place: str, message: str) -> None:

@@ -14,6 +14,7 @@ from hec.compiler.arrangement import (
     before_copies,
     candidates,
     distinct,
+    in_phases,
     in_place,
     in_runs,
 )
@@ -69,7 +70,8 @@ def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGra
     next matrix copies it to (`in_place`, `before_copies`): so the sum and the expansions of a
     product of two matrices keep few diagonals. A ciphertext that is refreshed counts as much as its
     bootstrap takes. An input that only matrices read is arranged by the client for the first of
-    them (`Gather`), which costs the server nothing.
+    them (`Gather`), which costs the server nothing; one too large for that lies where the result of
+    the first matrix has its pixels (`in_phases`).
 
     Source: LoLa's message representations; Orion's single-shot multiplexing.
     Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
@@ -188,11 +190,34 @@ class _Planner:
         return linear.matrices[groups.index(self.groups[position])]
 
     def _place_input(self, position: int, matrix: sp.csr_array, result: Arrangement) -> None:
-        found = self._best_gather(matrix, result)
-        if found is None:
-            self.place_plain(position)
+        found = self._best_input(position, matrix, result)[1]
+        if isinstance(found, Gather):
+            self.gathers[position] = found
         else:
-            self.gathers[position] = found[1]
+            self.chosen[self.groups[position]] = found
+
+    def _best_input(
+        self, position: int, matrix: sp.csr_array, result: Arrangement
+    ) -> tuple[float, Gather | Arrangement]:
+        """Return the cheapest arrangement of an input for its first matrix, and its seconds.
+
+        Where the result takes one ciphertext a gather is hard to beat, and nothing else is tried.
+        """
+        found = self._best_gather(matrix, result)
+        if found is not None and result.layout.blocks == 1:
+            return found
+        plain = self._best_plain(position, matrix, result)
+        return plain if found is None or plain[0] < found[0] else found
+
+    def _best_plain(
+        self, position: int, matrix: sp.csr_array, result: Arrangement
+    ) -> tuple[float, Arrangement]:
+        """Return the cheapest layout of an input that is not gathered, and its seconds."""
+        shape = self.graph.operations[position].shape
+        options = [*candidates(shape, None, self.slots), *in_phases(shape, result, self.slots)]
+        prices = [self._periodic_price(matrix, x.layout, result) for x in options]
+        best = prices.index(min(prices))
+        return prices[best], options[best]
 
     def _best_gather(
         self, matrix: sp.csr_array, result: Arrangement
@@ -263,8 +288,7 @@ class _Planner:
 
     def _operand_price(self, operand: int, matrix: sp.csr_array, option: Arrangement) -> float:
         if operand in self.free and operand not in self.gathers:
-            found = self._best_gather(matrix, option)
-            return found[0] if found else float("inf")
+            return self._best_input(operand, matrix, option)[0]
         return self._periodic_price(matrix, self.layout(operand), option)
 
     def _next_prices(self, position: int, option: Arrangement) -> Iterator[float]:

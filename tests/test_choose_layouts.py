@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 import random_graphs
 from hec.compiler import ckks_ir, tensor_ir
+from hec.compiler.arrangement import candidates, in_phases
 from hec.compiler.calibration import Calibration
 from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.layout import UNUSED
@@ -276,3 +277,30 @@ def test_a_matrix_between_two_others_may_leave_gaps() -> None:
 def test_no_gaps_in_outputs_or_before_higher_powers(graph: TensorGraph) -> None:
     """Partial sums would tell the client about weights, and may be too large for a polynomial."""
     assert len(layouts_to_compare(graph, 256, Target())) == 1
+
+
+def test_an_image_too_large_to_be_gathered_lies_in_the_phases_of_a_stride() -> None:
+    """Row by row it would take hundreds of diagonals, and a gather nine ciphertexts."""
+    matrix, shape = convolution(np.random.default_rng(0), (1, 16, 16), 4, 3, 2)
+    b = builder()
+    x = b.input("x", 1, 1, 16, 16)
+    y = b.add(Linear((x,), (matrix,), np.zeros(matrix.shape[0]), (1, *shape)))
+    laid_out, lowered = assert_keeps_meaning(b.graph(b.multiply(y, y)), 64)
+    (first,) = (x for x in lowered.program.instructions if isinstance(x, ckks_ir.LinearTransform))
+    assert [layout.blocks for layout in laid_out.layouts] == [4, 4, 4]
+    assert len(first.matrix.index) == 4 * 9
+
+
+def test_the_phases_of_an_image_lie_where_a_result_has_its_pixels() -> None:
+    (result,) = (x for x in candidates((1, 2, 4, 4), None, 16) if x.places is not None)
+    (found,) = in_phases((1, 1, 8, 8), result, 16)
+    assert found.layout.elements.shape == (4, 16)
+    for phase, elements in enumerate(found.layout.elements):
+        row, column = divmod(phase, 2)
+        image = np.arange(64).reshape(8, 8)[row::2, column::2]
+        np.testing.assert_array_equal(elements, image.ravel())
+
+
+def test_an_image_smaller_than_the_result_has_no_phases() -> None:
+    result = candidates((1, 2, 8, 8), None, 64)[-1]
+    assert in_phases((1, 1, 4, 4), result, 64) == []

@@ -7,13 +7,14 @@ from math import log2
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from hec.compiler import ckks_ir
 from hec.compiler.ckks_ir import Program
 from hec.compiler.depth import deepest_path, depth_by_layer
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.functions import Function
-from hec.compiler.lower import ScalePlan, label, lower
+from hec.compiler.lower import ScalePlan, label, lower, scales
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Linear, Polynomial, TensorGraph
 from hec.compiler.typing_rules import infer_types
@@ -237,3 +238,26 @@ def test_layers_of_one_name_count_together() -> None:
     assert depth_by_layer(b.graph(y)) == {"multiply1": 2}
     b.operations[y] = replace(b.operations[y], origin=())  # type: ignore[type-var]
     assert depth_by_layer(b.graph(y)) == {"multiply1": 1, "operation 2": 1}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+@pytest.mark.parametrize("seed", range(4))
+def test_scales_are_those_of_the_program_that_would_be_written(seed: int, plan: ScalePlan) -> None:
+    graph, parameters = random_graph(seed), nominal(32, 40, plan.prime)
+    laid_out = choose_layouts(graph, 32, Target())
+    types = infer_types(lower(laid_out, parameters, plan).program)
+    found = scales(laid_out, parameters, plan)
+    assert [level for level, _ in found] == [value.level for value in types]
+    np.testing.assert_allclose([s for _, s in found], [value.scale for value in types], rtol=1e-12)
+
+
+def test_a_bias_is_packed_once_and_none_is_added_where_it_is_zero() -> None:
+    b = Builder(np.random.default_rng(0))
+    x = b.linear((b.input("x", 1, 4),), 1, 4)
+    matrix = sp.csr_array(np.eye(4))
+    b.add(Linear((x,), (matrix,), np.zeros(4), (1, 4)))
+    laid_out = choose_layouts(b.graph(2), 8, Target())
+    assert laid_out.packed_bias(1) is laid_out.packed_bias(1) is not None
+    assert laid_out.packed_bias(2) is None
+    program = lower(laid_out, nominal(8, 4, 30), PLANS["one prime each"]).program
+    assert count(program, ckks_ir.AddPlain) == 1

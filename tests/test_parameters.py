@@ -254,3 +254,17 @@ def test_a_precision_beyond_reach_is_refused() -> None:
         "the outputs would be exact to 33.3 bits, not the 50.0 asked for\n"
         "  --> ring degree 32768, the largest modulus of 128-bit security\n" + HELP
     )
+
+
+@pytest.mark.parametrize("precision", [0.0, 12.0, 60.0])
+def test_a_bound_that_ends_early_says_what_the_search_would(precision: float) -> None:
+    graph = NETWORKS["two squares"]
+    chains = sorted(parameters._chains(graph), key=lambda chain: (chain.levels, chain.first))[::40]
+    magnitudes = [0.5] * len(graph.operations)
+    search = parameters._Search(layouts(graph)(4096), SEAL, magnitudes, Target())
+    limit = MAX_MODULUS_BITS[128][8192]
+    fitting = [chain for chain in chains if SEAL.fits(chain.modulus, limit)]
+    best = search.best(fitting, precision)
+    assert best is not None
+    exact = best.forecast.output_error <= 2.0**-precision
+    assert search.has_exact(fitting, precision) == exact == (precision < 60)
