@@ -23,7 +23,7 @@ from hec.compiler.forecast import Forecast, forecast
 from hec.compiler.instances import LARGEST_PRIME_BITS, Instances, Modulus
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
-from hec.compiler.layout import Layout
+from hec.compiler.layout import Layout, ceil_power_of_two
 from hec.compiler.lower import Lowered, ScalePlan, lower
 from hec.compiler.schedule import Split
 from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
@@ -89,13 +89,15 @@ def choose_parameters(
         fitting = [chain for chain in chains if instances.fits(chain.modulus, limit)]
         if ring_degree < 4096 or not fitting:
             continue
+        slots = ring_degree // (2 * images_in(ring_degree, target))
         if ring_degree < max(rings):
-            skeleton = _skeleton(graph, ring_degree // 2)
-            bound = _Search(skeleton, instances, magnitudes, target, _least_sizes(skeleton))
+            skeleton = _skeleton(graph, slots)
+            least = _least_sizes(skeleton)
+            bound = _Search(skeleton, ring_degree, instances, magnitudes, target, least)
             best = bound.best(fitting, precision)
             if best is None or best.forecast.output_error > 2.0**-precision:
                 continue  # saves the layouts, which take seconds for a large network
-        search = _Search(layouts(ring_degree // 2), instances, magnitudes, target)
+        search = _Search(layouts(slots), ring_degree, instances, magnitudes, target)
         for _, group in groupby(fitting, key=lambda chain: chain.levels):
             found = search.best(group, precision)
             if found is None:
@@ -105,6 +107,11 @@ def choose_parameters(
             if closest is None or found.forecast.output_error < closest.forecast.output_error:
                 closest = found
     raise _too_deep(graph, chains, closest, precision, (max(rings.items()), target.security))
+
+
+def images_in(ring_degree: int, target: Target) -> int:
+    """Return how many images share a ciphertext: a power of two, as many as are asked for."""
+    return min(ceil_power_of_two(target.batch), ring_degree // 2)
 
 
 def _rings(instances: Instances, target: Target) -> dict[int, int]:
@@ -124,6 +131,7 @@ def promised_precision(graph: TensorGraph, target: Target) -> float:
 @dataclass
 class _Search:
     graph: LaidOutGraph
+    ring_degree: int
     instances: Instances
     magnitudes: Sequence[float]
     target: Target
@@ -138,11 +146,11 @@ class _Search:
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
     def _try(self, chain: Chain, precision: float) -> Choice | None:
-        ring_degree = 2 * self.graph.slots
-        security = self.target.security
+        ring_degree, security = self.ring_degree, self.target.security
         limit = max_modulus_bits(ring_degree, security)
         try:
             parameters = self.instances.make(ring_degree, chain.modulus, limit, security)
+            parameters = replace(parameters, batch=images_in(ring_degree, self.target))
             lowered = lower(self.graph, parameters, chain.plan)
             magnitudes = [self.magnitudes[source] for source in lowered.sources]
             return Choice(

@@ -135,7 +135,7 @@ def errors_of(
         pairs = zip(means, found, strict=True)
         worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
     most = (sqrt(each.most + each.spike) for each in found)
-    tails = (tail(value.blocks * program.parameters.slots) for value in types)
+    tails = (tail(value.blocks * program.parameters.ring_slots) for value in types)
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
     return Errors(means, worst, bounds)
 
@@ -177,7 +177,7 @@ def laplace(slots: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple[float, float]:
-    """Return mean and largest variance of a key switch over the slots."""
+    """Return mean and largest variance of a key switch over the slots of all images."""
     variances = noise.key_switching(parameters, level) ** 2
     return float(variances.mean()), float(variances.max())
 
@@ -237,7 +237,7 @@ class _Rules:
 
     @property
     def _tail(self) -> float:
-        return laplace(self.parameters.slots)
+        return laplace(self.parameters.ring_slots)
 
     @property
     def _coherence(self) -> float:

@@ -24,6 +24,7 @@ from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.laid_out import LaidOutGraph
+from hec.compiler.layout import ceil_power_of_two
 from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
@@ -326,6 +327,8 @@ class Strategies:
 
 
 def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph]:
+    most = target.max_input_ciphertexts * ceil_power_of_two(target.batch)  # as many for each image
+    target = replace(target, max_input_ciphertexts=most)
     return lru_cache(lambda slots: choose_layouts(graph, slots, target))
 
 

@@ -19,6 +19,7 @@ from hec.compiler.bootstrapping import input_level, level_scales, result_level
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.rotation_routes import routes
+from hec.runtime.images import for_all_images
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
 from hec.runtime.openfhe_keys import EvaluationKeys, automorphisms, needed
 from hec.runtime.openfhe_library import OPENFHE_ERRORS, reason
@@ -38,6 +39,7 @@ class OpenfheBackend:
         parameters = context.parameters
         self._fhe = context.fhe
         self._slots, self._order = parameters.slots, 2 * parameters.ring_degree
+        self._batch, self._ring_slots = parameters.batch, parameters.ring_slots
         self._routes = routes(keys.rotations, self._slots)
         self._units: dict[int, Any] = {}  # the encoded imaginary unit, by level
 
@@ -50,14 +52,15 @@ class OpenfheBackend:
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Any:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
 
-        What may round to zero gets 1 / scale more in every slot, away from zero, which is no more
+        All images of a batch get the same. What may round to zero gets 1 / scale more in every slot, away from zero, which is no more
         than a rounding error: a ciphertext times zero is no longer encrypted.
         """
-        values = np.broadcast_to(np.asarray(values, np.float64), (self._slots,))
+        values = for_all_images(np.asarray(values, np.float64), self._batch)
+        values = np.broadcast_to(values, (self._ring_slots,))
         largest = float(np.abs(values).max())
         if not self.context.fits(largest, level, scale):
             raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
-        if sqrt(float(values @ values) / values.size) * scale < sqrt(self._slots / 2):
+        if sqrt(float(values @ values) / values.size) * scale < sqrt(self._ring_slots / 2):
             values = values + (1 if values.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
@@ -66,11 +69,14 @@ class OpenfheBackend:
         self, real: NDArray[np.float64], imaginary: NDArray[np.float64], level: int, scale: float
     ) -> Any:
         """Encode (slots,) complex values for use at `level`; zeros as in `encode`."""
-        values = real + 1j * imaginary
+        values = np.broadcast_to(
+            for_all_images(real, self._batch) + 1j * for_all_images(imaginary, self._batch),
+            (self._ring_slots,),
+        )
         largest = float(np.abs(values).max())
         if not self.context.fits(largest, level, scale):
             raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
-        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(self._slots / 2):
+        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(self._ring_slots / 2):
             values = values + (1 if real.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
@@ -79,7 +85,7 @@ class OpenfheBackend:
         """Multiply by the imaginary unit, the polynomial X^(N / 2): exact, and of scale 1."""
         level, scale = self.level(x), self.scale(x)
         if level not in self._units:
-            unit = np.full(self._slots, 1j)
+            unit = np.full(self._ring_slots, 1j)
             self._units[level] = self.context.encode(unit, level, 1.0)
         with _refusals("times_i"):
             return self._typed(self._fhe.EvalMult(x, self._units[level]), scale)
@@ -103,12 +109,13 @@ class OpenfheBackend:
             source = made[parent]
             with _refusals("rotate"):
                 if children[parent] == 1:
-                    made[step] = self._fhe.EvalRotate(source, last)
+                    made[step] = self._fhe.EvalRotate(source, last * self._batch)
                     continue
                 if parent not in precomputed:
                     precomputed[parent] = self._fhe.EvalFastRotationPrecompute(source)
                 digits = precomputed[parent]
-                made[step] = self._fhe.EvalFastRotation(source, last, self._order, digits)
+                turn = last * self._batch
+                made[step] = self._fhe.EvalFastRotation(source, turn, self._order, digits)
         return [made[step] for step in wanted]
 
     def _parents(self, wanted: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -199,7 +206,7 @@ class OpenfheBackend:
         if self.level(fresh) != level or not exact:
             found = f"level {self.level(fresh)}, scale {self.scale(fresh):.12g}"
             raise InvalidProgram(f"OpenFHE refreshed to {found}; {level}, {scale:.12g} were due")
-        fresh.SetSlots(self._slots)
+        fresh.SetSlots(self._ring_slots)
         return self._typed(fresh, scale)
 
     def level(self, x: Any) -> int:

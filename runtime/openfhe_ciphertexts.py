@@ -69,9 +69,9 @@ class OpenfheCiphertexts:
         """
         if level not in self._kinds:
             context, parameters = self.context, self.context.parameters
-            plain = context.encode(np.zeros(parameters.slots), level, 1.0)
+            plain = context.encode(np.zeros(parameters.ring_slots), level, 1.0)
             x = context.fhe.Encrypt(context.fhe.KeyGen().secretKey, plain)
-            x.SetSlots(parameters.slots)
+            x.SetSlots(parameters.ring_slots)
             archive = bytes(fhe.Serialize(x, fhe.BINARY))
             primes = parameters.primes[: level + 1]
             frame = Frame(archive, parameters.ring_degree, primes, POLYNOMIALS)

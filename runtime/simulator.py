@@ -127,7 +127,7 @@ class Simulator(Cleartext):
         return kernel
 
     def _switching(self, level: int) -> Array:
-        return noise.key_switching(self.parameters, level)
+        return noise.usual_key_switching(self.parameters, level)
 
     def _noisy(self, x: Slots, deviation: float | Array) -> Slots:
         """Add an error of `deviation` (before division by the scale) to every slot."""
