@@ -274,6 +274,8 @@ class _Rules:
         average = max(1.0, grown) * self._average(instruction.operand)
         lumps = max(0.0, entering.most - average) * size.lumpy_power
         rounding = size.encoded * (self._encoding / instruction.plain_scale) ** 2
+        if instruction.matrix.period == 1:  # one coefficient is rounded, however many images
+            rounding /= self.parameters.batch
         few = min(1.0, FEW / max(size.diagonals, 1.0))
         largest = square + few * (self._largest(instruction.operand) - square)
         encoded = rounding * square * entering.filled

@@ -208,6 +208,8 @@ class Strategies:
         found, problems = list[Candidate](), list[CompileError]()
         leveled = partial(self.leveled, library)
         ways: tuple[Callable[[], Candidate], ...] = (leveled, self.refreshing, self.plain)
+        if self.target.batch > 1:  # a bootstrap refreshes the slots of one image
+            ways = (leveled,)
         for way in ways:
             if not self._may_win(way, found):
                 continue

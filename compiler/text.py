@@ -183,9 +183,7 @@ def _parse_header(line: str) -> EncryptionParameters:
     chain = tuple(int(prime) for prime in primes.split())
     keys = tuple(int(prime) for prime in special.split())
     numbers = int(security), int(digits)
-    return EncryptionParameters(
-        int(degree), chain, keys, *numbers, bootstrapping, int(batch or 1)
-    )
+    return EncryptionParameters(int(degree), chain, keys, *numbers, bootstrapping, int(batch or 1))
 
 
 def _parse_line(number: int, line: str, table: Sequence[Payload]) -> Instruction:

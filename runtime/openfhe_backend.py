@@ -7,12 +7,13 @@ changed. OpenFHE would adjust operands of different levels or scales silently: h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isclose, sqrt
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler.bootstrapping import input_level, level_scales, result_level
@@ -20,9 +21,12 @@ from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.rotation_routes import routes
 from hec.runtime.images import for_all_images
+from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
 from hec.runtime.openfhe_keys import EvaluationKeys, automorphisms, needed
 from hec.runtime.openfhe_library import OPENFHE_ERRORS, reason
+from hec.runtime.openfhe_sums import weighted_sums
+from hec.runtime.openfhe_threads import each
 
 
 class OpenfheBackend:
@@ -41,6 +45,7 @@ class OpenfheBackend:
         self._slots, self._order = parameters.slots, 2 * parameters.ring_degree
         self._batch, self._ring_slots = parameters.batch, parameters.ring_slots
         self._routes = routes(keys.rotations, self._slots)
+        self._made = OpenfheCiphertexts(context, keys.tag)
         self._units: dict[int, Any] = {}  # the encoded imaginary unit, by level
 
     def has_exactly(self, manifest: KeyManifest) -> bool:
@@ -76,7 +81,9 @@ class OpenfheBackend:
         largest = float(np.abs(values).max())
         if not self.context.fits(largest, level, scale):
             raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
-        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(self._ring_slots / 2):
+        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(
+            self._ring_slots / 2
+        ):
             values = values + (1 if real.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
@@ -168,6 +175,34 @@ class OpenfheBackend:
         with _refusals("multiply"):
             product = self._fhe.EvalSquare(x) if x is y else self._fhe.EvalMult(x, y)
             return self._typed(product, self.scale(x) * self.scale(y))
+
+    def multiply_only(self, x: Any, y: Any) -> Any:
+        """Multiply slotwise, and leave the product of three polynomials to `relinearize`."""
+        self._require_factors(x, y)
+        with _refusals("multiply_only"):
+            product = self._fhe.EvalMultNoRelin(x, y)
+            return self._typed(product, self.scale(x) * self.scale(y))
+
+    def relinearize(self, x: Any) -> Any:
+        """Return the ciphertext of two polynomials that holds what one of three does."""
+        if not self.keys.has_product:
+            raise missing_key("a product of ciphertexts")
+        with _refusals("relinearize"):
+            return self._typed(self._fhe.Relinearize(x), self.scale(x))
+
+    def weighted_sums(
+        self, blocks: Sequence[Any], weights: sp.csr_array, scale: float
+    ) -> list[Any]:
+        """Return weights @ blocks, for int64 weights that are meant divided by `scale`."""
+        for block in blocks:
+            self._require_same_type(block, blocks[0])
+        with _refusals("add"):
+            product_scale = self.scale(blocks[0]) * scale
+            return weighted_sums(blocks, weights, product_scale, self._made)
+
+    def each(self, action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Return what `action` makes of every item; several threads share them."""
+        return each(action, items)
 
     def rescale(self, x: Any) -> Any:
         """Divide by the last prime: level - 1."""

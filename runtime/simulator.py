@@ -8,6 +8,7 @@ whole matrix is one sparse product, with the errors of its steps added up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 
 import numpy as np
 import scipy.sparse as sp
@@ -107,6 +108,8 @@ class Simulator(Cleartext):
         entering, turns = _entering(instruction, switch**2), _turns(instruction)
         rounded = _rounded(instruction)
         rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
+        if instruction.matrix.period == 1:  # one coefficient is rounded, however many images
+            rounding /= sqrt(self.parameters.batch)
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
             x, scale = np.concatenate([b.values for b in blocks], axis=1), blocks[0].scale
