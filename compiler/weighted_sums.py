@@ -73,8 +73,9 @@ def apply_weights(
 def deferring_sums(program: Program) -> dict[int, int]:
     """Return the products whose relinearization waits, and for each the matrix that it waits for.
 
-    That is where one matrix of fewer sums than terms is all that reads a product. One that is rescaled
-    first does not wait: the rounding of its third polynomial meets the square of the secret key.
+    That is where one matrix of fewer sums than terms is all that reads a product. One that is
+    rescaled first does not wait: the rounding of its third polynomial meets the square of the
+    secret key.
     """
     readers: dict[int, list[int]] = {}
     for position, instruction in enumerate(program.instructions):

@@ -181,11 +181,21 @@ def _weighted(
     else:
         sums = apply_weights(blocks, weights, scale, backend)
     if relinearizes and isinstance(backend, DefersRelinearization):
-        return _each(backend, backend.relinearize, sums)
+        return each(backend, backend.relinearize, sums)
     return sums
 
 
-def _each(backend: object, action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def _multiply(
+    prepared: Prepared[Ciphertext, Plaintext], position: int
+) -> Callable[[Ciphertext, Ciphertext], Ciphertext]:
+    """Return how the product at `position` is made."""
+    backend = prepared.backend
+    if position in prepared.deferred and isinstance(backend, DefersRelinearization):
+        return backend.multiply_only
+    return backend.multiply
+
+
+def each(backend: object, action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return what `action` makes of every item, several at once where the backend can."""
     return (
         backend.each(action, items)
@@ -197,7 +207,7 @@ def _each(backend: object, action: Callable[[Item], Result], items: Iterable[Ite
 def _encode(
     instruction: AddPlain, backend: Backend[Ciphertext, Plaintext], x: ValueType
 ) -> list[Plaintext]:
-    return _each(backend, lambda v: backend.encode(v, x.level, x.scale), instruction.values)
+    return each(backend, lambda v: backend.encode(v, x.level, x.scale), instruction.values)
 
 
 def _step(
@@ -211,35 +221,38 @@ def _step(
             return prepared.linear[position](values[instruction.operand], backend)
         case RotateSum():
             x, steps = values[instruction.operand], instruction.steps
-            return _each(backend, lambda b: kernels.apply_rotate_sum(b, steps, backend), x)
+            return each(backend, lambda b: kernels.apply_rotate_sum(b, steps, backend), x)
         case AddPlain():
             pairs = zip(values[instruction.operand], prepared.vectors[position], strict=True)
-            return _each(backend, lambda pair: backend.add_plain(*pair), pairs)
+            return each(backend, lambda pair: backend.add_plain(*pair), pairs)
         case Add():
             couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return _each(backend, lambda pair: backend.add(*pair), couples)
+            return each(backend, lambda pair: backend.add(*pair), couples)
         case Multiply():
             couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            multiply = backend.multiply
-            if position in prepared.deferred and isinstance(backend, DefersRelinearization):
-                multiply = backend.multiply_only
-            return _each(backend, lambda pair: multiply(*pair), couples)
+            multiply = _multiply(prepared, position)
+            return each(backend, lambda pair: multiply(*pair), couples)
         case Polynomial():
             return _polynomial(prepared, position, instruction, values[instruction.operand])
         case Bootstrap():
-            if not isinstance(backend, Refreshes):
-                raise InvalidProgram("this backend cannot refresh ciphertexts")
-            x, series = values[instruction.operand], instruction.coefficients
-            return [backend.bootstrap(block, series) for block in x]
+            return _bootstrap(instruction, backend, values[instruction.operand])
         case Rescale():
-            return _each(backend, backend.rescale, values[instruction.operand])
+            return each(backend, backend.rescale, values[instruction.operand])
         case ModSwitch():
             x, level = values[instruction.operand], instruction.level
-            return _each(backend, lambda block: backend.mod_switch(block, level), x)
+            return each(backend, lambda block: backend.mod_switch(block, level), x)
         case Input() | Output():
             return []  # `run` has dealt with them
         case _:
             assert_never(instruction)
+
+
+def _bootstrap(
+    instruction: Bootstrap, backend: Backend[Ciphertext, Plaintext], x: list[Ciphertext]
+) -> list[Ciphertext]:
+    if not isinstance(backend, Refreshes):
+        raise InvalidProgram("this backend cannot refresh ciphertexts")
+    return [backend.bootstrap(block, instruction.coefficients) for block in x]
 
 
 def _polynomial(
@@ -256,7 +269,7 @@ def _polynomial(
         cache = constants[number]
         return kernels.apply_polynomial(block, instruction, number, backend, primes, cache)
 
-    return _each(backend, evaluated, enumerate(x))
+    return each(backend, evaluated, enumerate(x))
 
 
 def _check_inputs(program: Program, inputs: Mapping[str, list[Ciphertext]]) -> None:

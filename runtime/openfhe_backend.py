@@ -57,8 +57,9 @@ class OpenfheBackend:
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Any:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
 
-        All images of a batch get the same. What may round to zero gets 1 / scale more in every slot, away from zero, which is no more
-        than a rounding error: a ciphertext times zero is no longer encrypted.
+        All images of a batch get the same. What may round to zero gets 1 / scale more in every
+        slot, away from zero, which is no more than a rounding error: a ciphertext times zero is no
+        longer encrypted.
         """
         values = for_all_images(np.asarray(values, np.float64), self._batch)
         values = np.broadcast_to(values, (self._ring_slots,))

@@ -24,7 +24,6 @@ from hec.runtime.openfhe_backend import OpenfheBackend
 from hec.runtime.openfhe_client import new_secret_key
 from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_primes import chain
-from hec.runtime.openfhe_threads import threads
 from hec.runtime.step_timing import Stopwatch, fit, line
 
 RINGS: Final = (2**12, 2**15)

@@ -8,29 +8,23 @@ takes as long as ten such products, and then a weight costs a tenth of one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from hec.compiler.errors import InvalidProgram
+from hec.compiler.openfhe_costs import NUMBER_PRODUCT, dense_units
 from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts
 from hec.runtime.openfhe_threads import each
 from hec.runtime.residue_sums import Residues, summed
-
-# Of a limb of one polynomial, in units of a weight among residues; measured, OpenFHE 1.5.
-_PRODUCT: Final = 9.0  # of a ciphertext and a number, added
-_READ: Final = 18.0  # the residues of a ciphertext
-_WRITE: Final = 130.0  # residues as a ciphertext
 
 
 def weighted_sums(
     blocks: Sequence[Any], weights: sp.csr_array, scale: float, made: OpenfheCiphertexts
 ) -> list[Any]:
     """Return weights @ blocks, of `scale`; weights are int64, at least one in every row."""
-    sums, terms = weights.shape
-    dense = sums * terms + _READ * terms + _WRITE * sums
-    if dense < _PRODUCT * weights.nnz:
+    if dense_units(*weights.shape) < NUMBER_PRODUCT * weights.nnz:
         return _by_residues(blocks, weights, scale, made)
     rows = zip(weights.indptr[:-1].tolist(), weights.indptr[1:].tolist(), strict=True)
     level = made.context.level(blocks[0])

@@ -36,7 +36,7 @@ def summed(weights: Whole, residues: Residues, prime: int) -> Residues:
         low = weights & ((1 << half) - 1)  # the rest is a multiple of 2^half, of the same sign
         high = _shifted(summed(weights >> half, residues, prime).astype(np.int64), half, prime)
         total = high + summed(low, residues, prime).astype(np.int64)
-        return _reduced(total, prime).astype(np.uint64)
+        return np.asarray(_reduced(total, prime), np.uint64)
     factors = weights.astype(np.float64)
     total = np.empty((len(weights), residues.shape[1]), np.uint64)
     for start in range(0, residues.shape[1], _COLUMNS):
@@ -45,9 +45,7 @@ def summed(weights: Whole, residues: Residues, prime: int) -> Residues:
     return total
 
 
-def _summed(
-    factors: NDArray[np.float64], residues: Residues, bits: int, prime: int
-) -> NDArray[np.int64]:
+def _summed(factors: NDArray[np.float64], residues: Residues, bits: int, prime: int) -> Whole:
     """Return the sums of some columns, by pieces of at most `bits` of the residues."""
     total = np.zeros((len(factors), residues.shape[1]), np.int64)
     for shift, piece in _pieces(residues, bits, prime):
@@ -86,4 +84,4 @@ def _reduced(values: Whole, prime: int) -> Whole:
     rest = values - np.floor(values * (1.0 / prime)).astype(np.int64) * np.int64(prime)
     rest += np.int64(prime) * (rest < 0)
     rest -= np.int64(prime) * (rest >= prime)
-    return rest
+    return np.asarray(rest, np.int64)

@@ -77,5 +77,6 @@ class Server:
 
     def _load(self, item: PlanInput, blobs: tuple[container.Blob, ...], place: str) -> list[Any]:
         place = f"{place}: tensor '{item.name}'"
-        load = self._evaluator.load
-        return [load(blob, item.level, item.scale, place) for blob in blobs]
+        load, level, scale = self._evaluator.load, item.level, item.scale
+        backend = self._evaluator.backend
+        return executor.each(backend, lambda blob: load(blob, level, scale, place), blobs)

@@ -55,8 +55,9 @@ class TensealBackend:
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> seal.Plaintext:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
 
-        All images of a batch get the same. What rounds to zero becomes the smallest number, 1 / scale in every slot, less than the
-        rounding error: a ciphertext times zero is no longer encrypted, and SEAL refuses it.
+        All images of a batch get the same. What rounds to zero becomes the smallest number,
+        1 / scale in every slot, less than the rounding error: a ciphertext times zero is no longer
+        encrypted, and SEAL refuses it.
         """
         plain = seal.Plaintext()
         with _refusals("encode"):
@@ -103,6 +104,12 @@ class TensealBackend:
         with _refusals("add"), _scale_of(x, y):
             self._evaluator.add(x, y, out)
         return out
+
+    def accumulate(self, total: seal.Ciphertext, x: seal.Ciphertext) -> seal.Ciphertext:
+        """Add `x` to `total` in place, which saves memory for the sum."""
+        with _refusals("add"), _scale_of(total, x):
+            self._evaluator.add_inplace(total, x)
+        return total
 
     def multiply(self, x: seal.Ciphertext, y: seal.Ciphertext) -> seal.Ciphertext:
         """Multiply slotwise and relinearize; a square, which is cheaper, when x is y."""
