@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.openfhe_costs import NUMBER_PRODUCT, dense_units
 from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts
-from hec.runtime.openfhe_threads import each
+from hec.runtime.openfhe_threads import each, few
 from hec.runtime.residue_sums import Residues, summed
 
 
@@ -66,6 +66,6 @@ def _by_residues(
     def multiplied(limb: int) -> Residues:
         return summed(dense, residues[limb], primes[limb % len(primes)])
 
-    sums = np.stack(each(multiplied, range(limbs)), axis=1)
+    sums = np.stack(few(multiplied, range(limbs)), axis=1)
     first = made.of_residues(sums[0], level, scale)
     return [first, *each(lambda rows: made.of_residues(rows, level, scale), sums[1:])]

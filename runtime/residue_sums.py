@@ -33,10 +33,10 @@ def summed(weights: Whole, residues: Residues, prime: int) -> Residues:
     bits = _EXACT_BITS - max(1, norm).bit_length()
     if bits < _FEWEST_BITS:
         half = int(np.abs(weights).max()).bit_length() // 2
-        low = weights & ((1 << half) - 1)  # the rest is a multiple of 2^half, of the same sign
+        low = weights & ((1 << half) - 1)  # the rest is a multiple of 2^half
         high = _shifted(summed(weights >> half, residues, prime).astype(np.int64), half, prime)
-        total = high + summed(low, residues, prime).astype(np.int64)
-        return np.asarray(_reduced(total, prime), np.uint64)
+        both = high + summed(low, residues, prime).astype(np.int64)
+        return _reduced(both, prime).astype(np.uint64)
     factors = weights.astype(np.float64)
     total = np.empty((len(weights), residues.shape[1]), np.uint64)
     for start in range(0, residues.shape[1], _COLUMNS):
