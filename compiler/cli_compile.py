@@ -23,6 +23,7 @@ MinAgreement = Annotated[
     float | None,
     typer.Option(help="instead: share of the calibration samples that keep their top-1 [0.99]"),
 ]
+Degree = Annotated[int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")]
 Precision = Annotated[
     float | None,
     typer.Option(help="bits: -log2 of the outputs' absolute error [8 below their range]"),
@@ -58,9 +59,7 @@ def compile(
     ] = None,
     max_error: MaxError = None,
     min_agreement: MinAgreement = None,
-    degree: Annotated[
-        int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")
-    ] = None,
+    degree: Degree = None,
     precision: Precision = None,
     security: Annotated[int, typer.Option(help="128, 192 or 256 bits")] = 128,
     backend: Annotated[str, typer.Option(help="auto, tenseal or openfhe")] = "auto",

@@ -377,7 +377,9 @@ class Strategies:
         fewest = fewest_levels(self._shared)
         if fewest * SMALLEST_PRIME_BITS > limit:
             layers = len(self._shared.operations)
-            raise too_many_levels(fewest, limit, layers, self.target.security)
+            raise too_many_levels(
+                (fewest, SMALLEST_PRIME_BITS), limit, layers, self.target.security
+            )
 
 
 def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], LaidOutGraph]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hec.compiler.ckks_ir import LinearTransform, Program
 from hec.compiler.errors import CompileError, Problem, fail
 from hec.compiler.memory import server_memory
-from hec.compiler.parameters import SMALLEST_PRIME_BITS
 
 
 def no_batch(problem: CompileError) -> CompileError:
@@ -28,10 +27,13 @@ def too_much_memory(way: str, least: float, most: float) -> CompileError:
     )
 
 
-def too_many_levels(fewest: int, limit: int, layers: int, security: int) -> CompileError:
-    """Return the error of a leveled program that no modulus holds."""
+def too_many_levels(
+    fewest: tuple[int, int], limit: int, layers: int, security: int
+) -> CompileError:
+    """Return the error of a leveled program of so many levels, and bits, that no modulus holds."""
+    levels, bits = fewest
     return fail(
-        f"a leveled program would need {fewest} levels or more, {SMALLEST_PRIME_BITS} bits"
+        f"a leveled program would need {levels} levels or more, {bits} bits"
         f" each; at {security}-bit security a modulus has {limit} bits",
         f"{layers} layers",
         "use --backend openfhe, which refreshes ciphertexts, or fewer activations",
