@@ -52,13 +52,14 @@ def checked_samples(x: ArrayLike, item: PlanInput, batch: int) -> Array:
     if batch == 1:
         return checked_array(x, item.shape, place)[None]
     array, shape = _numbers(x, place), item.shape
+    given = array.shape
     if array.shape in (shape, shape[1:]) and shape[:1] == (1,):
         array = array.reshape(1, *shape)
     elif array.ndim and array.shape[1:] == shape[1:] and shape[:1] == (1,):
         array = array.reshape(len(array), *shape)
     if array.shape[1:] != shape or not len(array):
         rest = ", ".join(map(str, shape[1:] if shape[:1] == (1,) else shape))
-        message = f"Expected an array of shape (n, {rest}), got {array.shape}"
+        message = f"Expected an array of shape (n, {rest}), got {given}"
         raise fail(message, place, f"give n samples, 1 to {batch}, in the model's own shape")
     if len(array) > batch:
         message = f"{len(array)} samples are more than the {batch} that one message carries"
