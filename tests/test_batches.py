@@ -20,6 +20,7 @@ from hec.compiler.plan_parts import PlanInput
 from hec.compiler.plan_rules import check_parameters
 from hec.compiler.record import decode, encode
 from hec.compiler.report import report, server_of
+from hec.compiler.report_html import html
 from hec.compiler.target import Target
 from hec.compiler.text import parse_program, payloads, print_program
 from hec.runtime import container
@@ -259,6 +260,18 @@ def test_the_command_line_compiles_for_batches(tmp_path: Path) -> None:
     assert (
         f"for {share} images at once: " in run.stdout and " in a second, one thread" in run.stdout
     )
+
+
+def test_reports_tell_of_batches(tmp_path: Path) -> None:
+    plan(64).save(tmp_path / "small.hec")
+    told = hec("report", tmp_path / "small.hec").stdout
+    slots = plan(64).client.parameters.ring_slots
+    assert f"{slots} slots for 64 images" in told and " for 64 predictions at once: " in told
+    assert (
+        json.loads(hec("report", tmp_path / "small.hec", "--json").stdout)["parameters"]["batch"]
+        == 64
+    )
+    assert "64 predictions at once, " in html(report(plan(64)))
 
 
 def test_a_batch_has_an_image_at_least(tmp_path: Path) -> None:
