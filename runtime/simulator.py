@@ -218,8 +218,9 @@ def _turns(instruction: LinearTransform) -> list[int]:
     """Return the giant steps of each output block."""
     index = products(instruction.matrix, instruction.twin).index
     giant, _ = _shifts(instruction, index[:, 2])
-    blocks = range(instruction.matrix.out_blocks)
-    return [np.unique(giant[(index[:, 0] == block) & (giant != 0)]).size for block in blocks]
+    turned = giant != 0
+    pairs = np.unique(np.stack([index[turned, 0], giant[turned]]), axis=1)
+    return [int(count) for count in np.bincount(pairs[0], minlength=instruction.matrix.out_blocks)]
 
 
 def _rounded(instruction: LinearTransform) -> list[float]:
@@ -227,7 +228,7 @@ def _rounded(instruction: LinearTransform) -> list[float]:
     matrix = instruction.matrix
     index = products(matrix, instruction.twin).index
     share = matrix.period / matrix.slots
-    return [share * int((index[:, 0] == block).sum()) for block in range(matrix.out_blocks)]
+    return [share * int(count) for count in np.bincount(index[:, 0], minlength=matrix.out_blocks)]
 
 
 def _shifts(
