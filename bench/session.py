@@ -29,10 +29,12 @@ Array = NDArray[np.float64]
 
 
 def compile_model(
-    model: Model, folder: Path, samples: Samples, backend: str
+    model: Model, folder: Path, samples: Samples, backend: str, batch: int = 1
 ) -> tuple[hec.Plan, float]:
     """Return the plan and the seconds of compiling it, with the samples meant for calibration."""
-    target = hec.Target(backend=backend, maxpool=model.maxpool, max_error=model.max_error)
+    target = hec.Target(
+        backend=backend, maxpool=model.maxpool, max_error=model.max_error, batch=batch
+    )
     path = folder / "models" / model.path
     return timed(lambda: hec.compile(path, calibration=samples.calibration, target=target))
 

@@ -62,6 +62,8 @@ def image_shape(shape: Shape) -> tuple[int, int, int]:
 def candidates(shape: Shape, source: Arrangement | None, slots: int) -> list[Arrangement]:
     """Return the layouts worth trying for a tensor, given that of the tensor it comes from."""
     image = image_shape(shape)
+    if slots == 1:  # any other would have empty ciphertexts
+        return [_dense(image, slots)]
     found = [_dense(image, slots), _standard(image, slots)]
     if source is not None and source.places is not None:
         found += _aligned(image, source, slots)

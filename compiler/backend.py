@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 Ciphertext = TypeVar("Ciphertext")
 Plaintext = TypeVar("Plaintext")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Plaintext_co = TypeVar("Plaintext_co", covariant=True)
 
 
@@ -82,6 +85,39 @@ class Pairs(Protocol[Ciphertext, Plaintext_co]):
 
     def times_i(self, x: Ciphertext) -> Ciphertext:
         """Multiply by the imaginary unit, exactly: level and scale stay."""
+        ...
+
+
+@runtime_checkable
+class SumsWeighted(Protocol[Ciphertext]):
+    """A backend with a way of its own to many sums of ciphertexts times numbers."""
+
+    def weighted_sums(
+        self, blocks: Sequence[Ciphertext], weights: sp.csr_array, scale: float
+    ) -> list[Ciphertext]:
+        """Return weights @ blocks, not rescaled: int64 weights, meant divided by `scale`."""
+        ...
+
+
+@runtime_checkable
+class DefersRelinearization(Protocol[Ciphertext]):
+    """A backend that can rescale and add products before it relinearizes them."""
+
+    def multiply_only(self, x: Ciphertext, y: Ciphertext) -> Ciphertext:
+        """Multiply slotwise; the product must be relinearized before it is multiplied again."""
+        ...
+
+    def relinearize(self, x: Ciphertext) -> Ciphertext:
+        """Return what `multiply_only` made, or a sum of such, as `Backend.multiply` would."""
+        ...
+
+
+@runtime_checkable
+class WorksOnMany(Protocol):
+    """A backend whose steps on several ciphertexts may go on at once."""
+
+    def each(self, action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return what `action` makes of every item, in their order."""
         ...
 
 

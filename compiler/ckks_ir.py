@@ -6,7 +6,7 @@ ciphertexts) is computed by `infer_types`, never stored. Level counts the rescal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log2
 from typing import Final, TypeAlias
 
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler.layout import Layout
+from hec.compiler.record import DEFAULTED
 
 LIMB_BYTES: Final = 8  # in memory: one coefficient modulo one prime
 
@@ -34,7 +35,12 @@ class Bootstrapping:
 
 @dataclass(frozen=True)
 class EncryptionParameters:
-    """The CKKS instance: ring degree N, and the primes of the modulus chain."""
+    """The CKKS instance: ring degree N, and the primes of the modulus chain.
+
+    The slots of `batch` images alternate in every ciphertext: slot s of image j is slot
+    s * batch + j of the ring, so that a rotation by r is one by r * batch there, still cyclic. A
+    Program knows the slots of one image only; what is done to one is done to all.
+    """
 
     ring_degree: int
     primes: tuple[int, ...]  # primes[0] stays at level 0; a rescale at level l drops primes[l]
@@ -42,10 +48,16 @@ class EncryptionParameters:
     security: int  # bits
     digits: int = 0  # of key switching; 0: one for each prime, as in SEAL
     bootstrapping: Bootstrapping | None = None  # None: ciphertexts cannot be refreshed
+    batch: int = field(default=1, metadata=DEFAULTED)  # images that share a ciphertext
 
     @property
     def slots(self) -> int:
-        """Real numbers that one ciphertext holds."""
+        """Real numbers of each image that one ciphertext holds."""
+        return self.ring_degree // (2 * self.batch)
+
+    @property
+    def ring_slots(self) -> int:
+        """Real numbers that one ciphertext holds, those of all its images."""
         return self.ring_degree // 2
 
     @property

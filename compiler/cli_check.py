@@ -147,7 +147,7 @@ def _output_facts(output: OutputCheck) -> list[tuple[str, str]]:
 
 def _encrypted_facts(found: EncryptedCheck, precision: float) -> list[tuple[str, str]]:
     kept = "kept" if found.kept else "NOT KEPT"
-    seconds = sum(found.seconds) / len(found.seconds)
+    seconds = sum(found.seconds) / found.runs  # a batch shares its own
     return [
         ("encrypted", f"{found.runs} predictions, {duration(seconds)} each, "
          f"keys in {duration(found.key_seconds)}"),

@@ -23,6 +23,7 @@ MinAgreement = Annotated[
     float | None,
     typer.Option(help="instead: share of the calibration samples that keep their top-1 [0.99]"),
 ]
+Degree = Annotated[int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")]
 Precision = Annotated[
     float | None,
     typer.Option(help="bits: -log2 of the outputs' absolute error [8 below their range]"),
@@ -44,6 +45,9 @@ Advice = Annotated[
 Annotation = Annotated[
     Path | None, typer.Option(help="write the network with levels and costs for Netron, .onnx")
 ]
+Batch = Annotated[
+    int, typer.Option(help="images that are predicted together: more in a second, each later")
+]
 MaxRam = Annotated[str | None, typer.Option(help="memory of the server, such as 16G [any]")]
 
 
@@ -55,9 +59,7 @@ def compile(
     ] = None,
     max_error: MaxError = None,
     min_agreement: MinAgreement = None,
-    degree: Annotated[
-        int | None, typer.Option(help="one degree for every fitted activation, 2 to 31")
-    ] = None,
+    degree: Degree = None,
     precision: Precision = None,
     security: Annotated[int, typer.Option(help="128, 192 or 256 bits")] = 128,
     backend: Annotated[str, typer.Option(help="auto, tenseal or openfhe")] = "auto",
@@ -67,6 +69,7 @@ def compile(
     ] = None,
     max_ram: MaxRam = None,
     maxpool: MaxPool = None,
+    batch: Batch = 1,
     client_only: ClientOnly = None,
     advice: Advice = False,
     annotate: Annotation = None,
@@ -83,7 +86,7 @@ def compile(
 
     options = CompileOptions(
         backend, security, precision, max_error, degree, inputs or (), input_range,
-        calibration is not None, max_ram, maxpool, min_agreement,
+        calibration is not None, max_ram, maxpool, min_agreement, batch,
     )  # fmt: skip
     outputs = {"-o": output, "--client-only": client_only, "--annotate": annotate}
     for option, path in outputs.items():
@@ -121,6 +124,16 @@ def _plan(model: Path, calibration: Path | None, options: CompileOptions, advise
         return pipeline.compile(model, samples, target, lambda step: show(step, 0, 0))
 
 
+def _forecast(seconds: float, batch: int, threads: str) -> str:
+    """Tell how long predictions take: one, or all that share ciphertexts."""
+    if batch == 1:
+        return f"{duration(seconds)} for one prediction, {threads}"
+    return (
+        f"{duration(seconds)} for {batch} images at once: {duration(seconds / batch)} each,"
+        f" {batch / seconds:.3g} in a second, {threads}"
+    )
+
+
 def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
     from hec.compiler.cli_advice import plain, show_advice
     from hec.compiler.report import report
@@ -140,6 +153,8 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
                 "security_bits": told.parameters.security_bits,
                 "precision_bits": told.precision_bits,
                 "forecast_seconds": predicted,
+                "batch": told.parameters.batch,
+                "forecast_seconds_per_image": predicted / told.parameters.batch,
                 "reason": told.server.reason if told.server else "",
                 "keys": told.keys,
                 "key_bytes": told.key_bytes,
@@ -157,7 +172,7 @@ def _tell(plan: Plan, output: Path, seconds: float, as_json: bool) -> None:
             ),
             ("promise", f"outputs exact to {2.0**-told.precision_bits:.3g}"),
             ("backend", f"{told.backend}: {told.server.reason if told.server else ''}"),
-            ("forecast", f"{duration(predicted)} for one prediction, {told.threads}"),
+            ("forecast", _forecast(predicted, told.parameters.batch, told.threads)),
             ("next", f"hec check {output} --data samples.npz"),
         ]
     )

@@ -16,6 +16,7 @@ LARGEST_DEGREE: Final = 31
 _SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(M|G|T|)B?", re.IGNORECASE)
 _UNITS: Final = {"M": 1e6, "G": 1e9, "T": 1e12, "": 1.0}
 LARGEST_PRECISION: Final = 60.0  # bits, either sign
+LARGEST_BATCH: Final = 10**9  # images
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class CompileOptions:
     max_ram: str | None = None
     maxpool: str | None = None
     min_agreement: float | None = None
+    batch: int = 1
 
 
 def target_of(options: CompileOptions) -> Target:
@@ -61,6 +63,7 @@ def target_of(options: CompileOptions) -> Target:
         input_range=input_range,
         max_ram=max_ram,
         maxpool=maxpool,
+        batch=options.batch,
     )
 
 
@@ -101,6 +104,10 @@ def _number_problems(options: CompileOptions) -> list[Problem]:
         what = f"an error of {error:g} is not a limit that can be kept"
         hint = "give a positive share of the outputs' root mean square, such as 0.05"
         problems.append(Problem(what, f"--max-error {error:g}", hint))
+    if not 1 <= options.batch <= LARGEST_BATCH:
+        what = f"{options.batch} images cannot be predicted together"
+        hint = "give how many images you have at a time, 1 or more, such as --batch 4096"
+        problems.append(Problem(what, f"--batch {options.batch}", hint))
     return problems
 
 

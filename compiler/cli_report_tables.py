@@ -14,6 +14,7 @@ from hec.compiler.cli_errors import printable
 from hec.compiler.cli_terminal import duration, interval, share, show_table, size
 from hec.compiler.instance_report import ParametersReport, TensorReport
 from hec.compiler.layer_report import LayerReport
+from hec.compiler.quantities import predictions
 from hec.compiler.report import Report
 from hec.compiler.report_cards import peaks_early
 from hec.compiler.report_words import (
@@ -45,7 +46,7 @@ def show_report(report: Report) -> None:
             [*facts, ("layers", "not known: this file holds only the client's part")], width
         )
         return
-    _show_facts([*facts, *_server_facts(server)], width)
+    _show_facts([*facts, *_server_facts(server, report.parameters.batch)], width)
     _show_sentences("What stands out", highlights(report), width)
     if report.advice is not None:
         advice = [str(each) for each in report.advice]
@@ -109,7 +110,7 @@ def _parameter_facts(parameters: ParametersReport) -> Facts:
     primes = primes_in_words(parameters.prime_bits, parameters.special_prime_bits)
     limit = f"at most {parameters.modulus_limit_bits} bits of modulus"
     return [
-        ("ring degree", f"{parameters.ring_degree}, {parameters.ring_degree // 2} slots"),
+        ("ring degree", f"{parameters.ring_degree}, {_slots(parameters)}"),
         ("modulus", f"{parameters.modulus_bits:.0f} bits: {primes}"),
         (
             "security",
@@ -118,13 +119,22 @@ def _parameter_facts(parameters: ParametersReport) -> Facts:
     ]
 
 
-def _server_facts(server: ServerReport) -> Facts:
+def _slots(parameters: ParametersReport) -> str:
+    slots = parameters.ring_degree // 2
+    return (
+        f"{slots} slots"
+        if parameters.batch == 1
+        else f"{slots} slots for {parameters.batch} images"
+    )
+
+
+def _server_facts(server: ServerReport, batch: int) -> Facts:
     memory, found = server.memory, server.calibration
     most = "; most while keys are read" if peaks_early(memory) else ""
     facts = [
         (
             "forecast",
-            f"{duration(server.seconds)} for one prediction: {server.costs}",
+            f"{duration(server.seconds)} for {predictions(batch)}: {server.costs}",
         ),
         (
             "memory",

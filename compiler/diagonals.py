@@ -21,6 +21,8 @@ from hec.compiler.ckks_ir import DiagonalMatrix
 from hec.compiler.layout import UNUSED, Layout, ceil_power_of_two
 
 Indices = NDArray[np.signedinteger]
+_MARKED = 2**26  # marks of possible diagonals, a byte each, that are made in any case
+_FEW = 16  # possible diagonals for each term, from which on sorting takes less
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,15 +216,23 @@ def diagonal_matrix(
 
 def _keys(terms: Terms, blocks: tuple[int, int], slots: int) -> Indices:
     """Number the diagonals; a shift lies in (-slots, slots)."""
-    return (terms.out_block * blocks[1] + terms.in_block) * (2 * slots) + terms.shift + slots
+    out_block = terms.out_block
+    if blocks[0] * blocks[1] * 2 * slots >= 2**31:
+        out_block = out_block.astype(np.int64)
+    return (out_block * blocks[1] + terms.in_block) * (2 * slots) + terms.shift + slots
 
 
 def _distinct(key: Indices, blocks: tuple[int, int], slots: int) -> Indices:
     """Return the keys that occur, sorted, and one for every output block that has none.
 
-    Marks them in an array of all possible keys: sorting tens of millions would take seconds.
+    Marks them in an array of all possible keys: sorting tens of millions would take seconds. Where
+    few keys of very many occur, as with thousands of ciphertexts, they are sorted.
     """
     out_blocks, in_blocks = blocks
+    if out_blocks * in_blocks * 2 * slots > max(_MARKED, _FEW * key.size):
+        first = np.arange(out_blocks, dtype=np.int64) * (in_blocks * 2 * slots)
+        missing = np.setdiff1d(np.arange(out_blocks), key // (in_blocks * 2 * slots))
+        return np.unique(np.concatenate([key, first[missing] + slots]))
     occurs = np.zeros(out_blocks * in_blocks * 2 * slots, np.bool_)
     occurs[key] = True
     by_output = occurs.reshape(out_blocks, -1)

@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]  # phase, done, of how many
 class EncryptedCheck:
     """What a few encrypted predictions took, and how exact they were."""
 
-    runs: int
+    runs: int  # predictions; those of a batch count one by one
     agreement: float | None  # of the first output, with the network's top-1
     error: Error  # against the plan in the clear, before the epilogue; the worst output
     kept: bool  # whether the error is within the promised precision
@@ -56,7 +56,7 @@ def run_encrypted(
 
     session = _Session(plan, progress)
     raw = session.predict(arrays, progress)
-    runs = len(session.seconds)
+    runs = len(next(iter(raw.values())))
     worst = max((error(raw[name], exact[name][:runs]) for name in raw), key=lambda e: e.max)
     first = plan.client.outputs[0]
     return EncryptedCheck(
@@ -101,19 +101,22 @@ class _Session:
 
     def predict(self, arrays: Mapping[str, Array], progress: Progress) -> dict[str, Array]:
         """Return the raw outputs by name, (samples, elements)."""
-        count = len(next(iter(arrays.values())))
+        count, batch = len(next(iter(arrays.values()))), self.client.part.parameters.batch
         rows: dict[str, list[Array]] = {output.name: [] for output in self.outputs}
-        for number in range(count):
-            progress("encrypted", number, count)
-            sample = {i.name: arrays[i.name][number].reshape(i.shape) for i in self.inputs}
-            for name, values in self._predict_one(sample).items():
-                rows[name].append(np.asarray(values, np.float64).reshape(-1))
-        return {name: np.stack(found) for name, found in rows.items()}
+        for start in range(0, count, batch):
+            progress("encrypted", start, count)
+            chosen = {i.name: arrays[i.name][start : start + batch] for i in self.inputs}
+            images = min(batch, count - start)
+            shape = (images,) if batch > 1 else ()
+            given = {i.name: chosen[i.name].reshape(*shape, *i.shape) for i in self.inputs}
+            for name, values in self._predict_once(given).items():
+                rows[name].append(np.asarray(values, np.float64).reshape(images, -1))
+        return {name: np.concatenate(found) for name, found in rows.items()}
 
-    def _predict_one(self, sample: Mapping[str, Array]) -> Mapping[str, AnyArray]:
+    def _predict_once(self, given: Mapping[str, Array]) -> Mapping[str, AnyArray]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HecWarning)  # the check counts them
-            request = self.client.encrypt(sample)
+            request = self.client.encrypt(given)
         start = time.perf_counter()
         reply = self.server.run(request)
         self.seconds.append(time.perf_counter() - start)

@@ -94,7 +94,7 @@ def matrix_story(
         made,
         rest if (rest := seconds - baby - giant - made) > _ROUNDING else 0.0,
         log2(x.plain_scale),
-        diagonal_bytes(x, level),
+        diagonal_bytes(x, level, parameters.batch),
         len(others) + 1,
         _nearest((o for o in others if o.baby_step < x.baby_step), largest=True),
         _nearest((o for o in others if o.baby_step > x.baby_step), largest=False),

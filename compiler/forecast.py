@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import Known, errors_of
+from hec.compiler.predicted_errors import Known, errors_of, tail
 from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.typing_rules import headroom, infer_types
 
@@ -49,7 +49,8 @@ def forecast(
     outputs = [i for i in program.instructions if isinstance(i, Output)]
     worst = max((errors.worst[i.operand] * abs(i.factor) for i in outputs), default=0.0)
     spare = headroom(program.parameters, types)
-    return Forecast(seconds, errors.deviations, errors.bounds, CONFIDENCE * worst, spare)
+    confidence = CONFIDENCE * tail(program.parameters.batch) / tail(1)  # of every image
+    return Forecast(seconds, errors.deviations, errors.bounds, confidence * worst, spare)
 
 
 def bootstrap_count(program: Program) -> int:

@@ -27,6 +27,7 @@ class ParametersReport:
     modulus_limit_bits: Annotated[int, "the largest modulus that this ring may have"]
     security_bits: Annotated[int, "security level that the limit stands for"]
     security_source: Annotated[str, "where the limit is published"]
+    batch: Annotated[int, "images that share every ciphertext, and are predicted at once"] = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def parameters_report(chosen: EncryptionParameters) -> ParametersReport:
         max_modulus_bits(chosen.ring_degree, chosen.security),
         chosen.security,
         SECURITY_SOURCE,
+        chosen.batch,
     )
 
 

@@ -113,7 +113,8 @@ class InstructionCounts:
     def plaintext_bytes(self, instruction: Instruction) -> int:
         """Return the memory of the plaintexts that the server encodes once and keeps."""
         if isinstance(instruction, LinearTransform):
-            return diagonal_bytes(instruction, self.types[instruction.operand].level)
+            level = self.types[instruction.operand].level
+            return diagonal_bytes(instruction, level, self.parameters.batch)
         return self._limbs(instruction) * self.parameters.ring_degree * LIMB_BYTES
 
     def _limbs(self, instruction: Instruction) -> int:

@@ -67,11 +67,24 @@ class FusesLinear(Protocol[Ciphertext]):
         ...
 
 
-def diagonal_bytes(instruction: LinearTransform, level: int) -> int:
-    """Return the memory of the transform's encoded diagonals, for an operand at `level`."""
+def diagonal_bytes(instruction: LinearTransform, level: int, batch: int = 1) -> int:
+    """Return the memory of the transform's encoded diagonals, for an operand at `level`.
+
+    Weights that are one number for all slots are encoded as they are used, and never kept.
+    """
     matrix = instruction.matrix
+    if is_weighted_sum(instruction):
+        return 0
     count = len(products(matrix, instruction.twin).first)
-    return count * 2 * matrix.slots * (level + 1) * LIMB_BYTES
+    return count * 2 * matrix.slots * batch * (level + 1) * LIMB_BYTES
+
+
+def is_weighted_sum(instruction: LinearTransform) -> bool:
+    """Tell whether every ciphertext is one element, of as many images as it has slots.
+
+    Then there is nothing to rotate, and every diagonal is one number.
+    """
+    return instruction.matrix.slots == 1
 
 
 def rotation_steps(instruction: LinearTransform) -> frozenset[int]:

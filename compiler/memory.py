@@ -276,7 +276,8 @@ def _encoded(
     extra = 1 if parameters.digits else 0
     match instruction:
         case LinearTransform():
-            return diagonal_bytes(instruction, types[instruction.operand].level + extra)
+            level = types[instruction.operand].level + extra
+            return diagonal_bytes(instruction, level, parameters.batch)
         case AddPlain():
             x = types[instruction.operand]
             return x.blocks * (x.level + 1 + extra) * _limb_bytes(parameters)

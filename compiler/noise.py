@@ -51,7 +51,7 @@ def rescaling(ring_degree: int) -> float:
 
 
 def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.float64]:
-    """Error of one rotation or relinearization at `level` in every slot, (slots,).
+    """Error of one rotation or relinearization at `level` in every slot of the ring, (ring_slots,).
 
     OpenFHE's is `hybrid_key_switching`.
     SEAL decomposes into digits in [0, prime), one per prime. Their mean, prime / 2 in every
@@ -67,8 +67,17 @@ def key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.fl
     return np.asarray(np.sqrt(degree / 2 * (products + rounding)), np.float64)
 
 
+def usual_key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.float64]:
+    """Error of one rotation or relinearization in the slots of an image, (slots,).
+
+    That is the root mean square over the images of a batch: the first ones have larger errors.
+    """
+    squares = key_switching(parameters, level) ** 2
+    return np.asarray(np.sqrt(squares.reshape(-1, parameters.batch).mean(axis=1)), np.float64)
+
+
 def hybrid_key_switching(parameters: EncryptionParameters, level: int) -> NDArray[np.float64]:
-    """Error of one rotation or relinearization at `level` in OpenFHE, in every slot, (slots,).
+    """Error of one rotation or relinearization at `level` in OpenFHE, (ring_slots,).
 
     A digit is the product of neighbouring primes; the special primes take its size away. Neither
     digits nor what that division leaves are centred: the mean of what it leaves, 1/2, meets the

@@ -20,6 +20,12 @@ from hec.compiler.cost_table import OpenfheSteps
 
 _DOUBLINGS: Final = 3  # squarings of the exponential
 _EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
+# Of weighted sums, in units of one weight among residues, for a limb of one polynomial.
+NUMBER_PRODUCT: Final = 11.0  # a ciphertext times a number, added
+READ: Final = 20.0  # the residues of a ciphertext
+WRITE: Final = 130.0  # residues as a ciphertext
+LOAD: Final = 160.0  # a ciphertext of a request
+_WEIGHT: Final = 1.5e-10  # seconds of a unit and a coefficient; two threads, docs/design/012
 _FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
 
 
@@ -79,6 +85,16 @@ class OpenfheCosts:
         """One plaintext made, where it is not kept."""
         return self.steps.encode(limbs)
 
+    def weighted_sums(self, shape: tuple[int, int], terms: int, limbs: int) -> float:
+        """Sums of so many of (sums, operands); `limbs` of all polynomials."""
+        sums, operands = shape
+        units = min(NUMBER_PRODUCT * terms, dense_units(sums, operands))
+        return units * limbs * self.parameters.ring_degree * _WEIGHT
+
+    def load(self, limbs: int) -> float:
+        """One ciphertext of a request, beside others."""
+        return 2 * LOAD * limbs * self.parameters.ring_degree * _WEIGHT
+
     def bootstrap(self, how: Bootstrapping, degree: int) -> float:
         """One functional bootstrap of a series of `degree`."""
         return self.steps.bootstrap * sum(self._bootstrap_parts(how, degree))
@@ -119,6 +135,11 @@ class OpenfheCosts:
 
     def _product(self, limbs: int) -> float:
         return self.multiply(limbs) + self.key_switch(limbs) + self.rescale(limbs)
+
+
+def dense_units(sums: int, operands: int) -> float:
+    """Return what all sums of all operands take as products of matrices of residues."""
+    return sums * operands + READ * operands + WRITE * sums
 
 
 def _series_products(degree: int) -> float:

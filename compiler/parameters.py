@@ -23,7 +23,7 @@ from hec.compiler.forecast import Forecast, forecast
 from hec.compiler.instances import LARGEST_PRIME_BITS, Instances, Modulus
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.laid_out import LaidOutGraph, LinearKernel
-from hec.compiler.layout import Layout
+from hec.compiler.layout import Layout, ceil_power_of_two
 from hec.compiler.lower import Lowered, ScalePlan, lower, scales
 from hec.compiler.schedule import Split
 from hec.compiler.security import MAX_MODULUS_BITS, max_modulus_bits
@@ -89,14 +89,18 @@ def choose_parameters(
         fitting = [chain for chain in chains if instances.fits(chain.modulus, limit)]
         if ring_degree < 4096 or not fitting:
             continue
+        slots = ring_degree // (2 * images_in(ring_degree, target))
         if ring_degree < max(rings):
-            skeleton = _skeleton(graph, ring_degree // 2)
-            bound = _Search(skeleton, instances, magnitudes, target, _least_sizes(skeleton))
+            skeleton = _skeleton(graph, slots)
+            least = _least_sizes(skeleton)
+            bound = _Search(skeleton, ring_degree, instances, magnitudes, target, least)
             if not bound.has_exact(fitting, precision):
                 continue  # saves the layouts, which take seconds for a large network
         ways = [
-            _shortest(_Search(each, instances, magnitudes, target), fitting, precision)
-            for each in layouts(ring_degree // 2)
+            _shortest(
+                _Search(each, ring_degree, instances, magnitudes, target), fitting, precision
+            )
+            for each in layouts(slots)
         ]
         exact = [found for found in ways if found is not None and _is_exact(found)]
         if exact:
@@ -107,6 +111,11 @@ def choose_parameters(
             default=None,
         )
     raise _too_deep(graph, chains, closest, precision, (max(rings.items()), target.security))
+
+
+def images_in(ring_degree: int, target: Target) -> int:
+    """Return how many images share a ciphertext: a power of two, as many as are asked for."""
+    return min(ceil_power_of_two(target.batch), ring_degree // 2)
 
 
 def _shortest(search: _Search, chains: Sequence[Chain], precision: float) -> Choice | None:
@@ -144,6 +153,7 @@ def promised_precision(graph: TensorGraph, target: Target) -> float:
 @dataclass
 class _Search:
     graph: LaidOutGraph
+    ring_degree: int
     instances: Instances
     magnitudes: Sequence[float]
     target: Target
@@ -163,11 +173,11 @@ class _Search:
         return any(each is not None and _is_exact(each) for each in tried)
 
     def _try(self, chain: Chain, precision: float) -> Choice | None:
-        ring_degree = 2 * self.graph.slots
-        security = self.target.security
+        ring_degree, security = self.ring_degree, self.target.security
         limit = max_modulus_bits(ring_degree, security)
         try:
             parameters = self.instances.make(ring_degree, chain.modulus, limit, security)
+            parameters = replace(parameters, batch=images_in(ring_degree, self.target))
             lowered = lower(self.graph, parameters, chain.plan)
             magnitudes = [self.magnitudes[source] for source in lowered.sources]
             return Choice(

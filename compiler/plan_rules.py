@@ -140,6 +140,9 @@ def check_parameters(parameters: EncryptionParameters, place: str) -> None:
     for prime in primes:
         fits = 1 < prime < MAX_PRIME and prime % (2 * degree) == 1
         _require(fits, f"{prime} is not a prime for ring degree {degree}", place)
+    batch, most = parameters.batch, parameters.ring_slots
+    fits = 1 <= batch <= most and batch & (batch - 1) == 0
+    _require(fits, f"no {batch} images share the slots of a ciphertext", place)
     _check_refreshing(parameters, place)
     if not is_secure(degree, parameters.modulus_bits, parameters.security):
         raise fail(
@@ -156,6 +159,7 @@ def _check_refreshing(parameters: EncryptionParameters, place: str) -> None:
     if how is None:
         return
     slots, most = how.slots, parameters.slots
+    _require(parameters.batch == 1, "a bootstrap refreshes one image at a time", place)
     fits = 1 <= slots <= most and slots & (slots - 1) == 0
     _require(fits and digits > 0, f"no bootstrap refreshes {slots} slots", place)
     fits = all(1 <= levels <= MAX_TRANSFORM_LEVELS for levels in how.levels)

@@ -135,7 +135,7 @@ def errors_of(
         pairs = zip(means, found, strict=True)
         worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
     most = (sqrt(each.most + each.spike) for each in found)
-    tails = (tail(value.blocks * program.parameters.slots) for value in types)
+    tails = (tail(value.blocks * program.parameters.ring_slots) for value in types)
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
     return Errors(means, worst, bounds)
 
@@ -190,7 +190,7 @@ def laplace(slots: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple[float, float]:
-    """Return mean and largest variance of a key switch over the slots."""
+    """Return mean and largest variance of a key switch over the slots of all images."""
     variances = noise.key_switching(parameters, level) ** 2
     return float(variances.mean()), float(variances.max())
 
@@ -251,7 +251,7 @@ class _Rules:
 
     @property
     def _tail(self) -> float:
-        return laplace(self.parameters.slots)
+        return laplace(self.parameters.ring_slots)
 
     @property
     def _coherence(self) -> float:
@@ -288,6 +288,8 @@ class _Rules:
         average = max(1.0, grown) * self._average(instruction.operand)
         lumps = max(0.0, entering.most - average) * size.lumpy_power
         rounding = size.encoded * (self._encoding / instruction.plain_scale) ** 2
+        if instruction.matrix.period == 1:  # one coefficient is rounded, however many images
+            rounding /= self.parameters.batch
         few = min(1.0, FEW / max(size.diagonals, 1.0))
         largest = square + few * (self._largest(instruction.operand) - square)
         encoded = rounding * square * entering.filled

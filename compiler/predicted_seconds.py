@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 from typing_extensions import assert_never
 
@@ -27,11 +28,16 @@ from hec.compiler.ckks_ir import (
 from hec.compiler.cost import CostCounter, Costs, Counted, costs_of, openfhe_costs
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
-from hec.compiler.kernels import ConstantCache, apply_polynomial
+from hec.compiler.kernels import ConstantCache, apply_polynomial, is_weighted_sum
 from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import hops, rotation_seconds
 from hec.compiler.typing_rules import infer_types
+from hec.compiler.weighted_sums import deferring_sums
+
+# What takes the same steps for every ciphertext.
+Steps: TypeAlias = RotateSum | AddPlain | Add | Multiply | Rescale | Bootstrap | Polynomial
+_NUMBER: Final = 9e-6  # seconds of encoding one number for all slots; SEAL, measured
 
 
 def seconds_of(
@@ -42,9 +48,10 @@ def seconds_of(
 ) -> tuple[float, ...]:
     """Return the seconds of every instruction; one thread on SEAL, two on OpenFHE."""
     anew = _encoded_anew(program, table)
-    prices = _Prices(program.parameters, table)
+    deferred = deferring_sums(program) if program.parameters.digits else {}
+    prices = _Prices(program.parameters, table, deferred)
     return tuple(
-        anew.get(position, 0.0) + _seconds(instruction, types, prices, sizes)
+        anew.get(position, 0.0) + _seconds(position, instruction, types, prices, sizes)
         for position, instruction in enumerate(program.instructions)
     )
 
@@ -53,6 +60,7 @@ def seconds_of(
 class _Prices:
     parameters: EncryptionParameters
     table: CostTable
+    deferred: Mapping[int, int] = field(default_factory=dict)  # products: where they relinearize
 
     @property
     def costs(self) -> Costs:
@@ -78,23 +86,33 @@ def _encoded_anew(program: Program, table: CostTable) -> dict[int, float]:
 
 
 def _seconds(
+    position: int,
     instruction: Instruction,
     types: Sequence[ValueType],
     prices: _Prices,
     sizes: KernelSizes,
 ) -> float:
-    parameters = prices.parameters
-    counter = CostCounter.of(parameters, prices.table)
     match instruction:
         case Input() | Output():
             return _message_seconds(instruction, types, prices)
         case ModSwitch():
             return 0.0
         case LinearTransform():
-            limbs = types[instruction.operand].level + 1
+            limbs, waits = types[instruction.operand].level + 1, prices.deferred.values()
+            if is_weighted_sum(instruction):
+                return _sums_seconds(instruction, limbs, prices, position in waits)
             return _linear_seconds(instruction, limbs, prices, sizes(instruction))
         case _:
-            pass
+            is_deferred = position in prices.deferred
+            return _steps_seconds(instruction, types, prices, is_deferred)
+
+
+def _steps_seconds(
+    instruction: Steps, types: Sequence[ValueType], prices: _Prices, is_deferred: bool
+) -> float:
+    """The steps of one ciphertext, for each; without its relinearization where that waits."""
+    parameters = prices.parameters
+    counter = CostCounter.of(parameters, prices.table)
     operand = instruction.left if isinstance(instruction, Add | Multiply) else instruction.operand
     value = types[operand]
     x = Counted(value.level, value.scale)
@@ -106,6 +124,8 @@ def _seconds(
             counter.add_plain(x, 1.0)
         case Add():
             counter.add(x, x)
+        case Multiply() if is_deferred:
+            counter.seconds += prices.costs.multiply(value.level + 1)
         case Multiply():
             counter.multiply(x, x)
         case Rescale():
@@ -124,7 +144,10 @@ def _message_seconds(
 ) -> float:
     """Reading a request, or writing a reply; nothing beside the rest on OpenFHE."""
     if prices.parameters.digits:
-        return 0.0
+        if isinstance(instruction, Output) or prices.parameters.batch == 1:
+            return 0.0
+        costs = openfhe_costs(prices.parameters, prices.table)
+        return instruction.layout.blocks * costs.load(instruction.level + 1)
     steps = prices.table.seal_steps(prices.parameters.ring_degree)
     if isinstance(instruction, Input):
         return instruction.layout.blocks * steps.load(instruction.level + 1)
@@ -139,6 +162,21 @@ def _linear_seconds(
     parameters, table = prices.parameters, prices.table
     rotations = rotation_seconds(size.babies, size.giants, parameters, limbs, table)
     return rotations + product_seconds(instruction, limbs, parameters, table)
+
+
+def _sums_seconds(
+    instruction: LinearTransform, limbs: int, prices: _Prices, relinearizes: bool
+) -> float:
+    """Sums of ciphertexts times numbers, relinearized where the operand is not."""
+    matrix, parameters = instruction.matrix, prices.parameters
+    terms = len(matrix.index)
+    if not parameters.digits:
+        steps = prices.table.seal_steps(parameters.ring_degree)
+        return terms * (_NUMBER + steps.multiply_plain(limbs) + steps.add(limbs))
+    costs = openfhe_costs(parameters, prices.table)
+    shape, polynomials = (matrix.out_blocks, matrix.in_blocks), 3 if relinearizes else 2
+    switched = matrix.out_blocks * costs.key_switch(limbs) if relinearizes else 0.0
+    return switched + costs.weighted_sums(shape, terms, polynomials * limbs)
 
 
 def product_seconds(

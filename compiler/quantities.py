@@ -29,3 +29,8 @@ def share(value: float | None) -> str:
 def interval(ends: tuple[float, float] | None) -> str:
     """Return an interval with four digits, or a dash."""
     return "-" if ends is None else f"[{ends[0]:.4g}, {ends[1]:.4g}]"
+
+
+def predictions(batch: int) -> str:
+    """Return what one run of a plan predicts."""
+    return "one prediction" if batch == 1 else f"{batch} predictions at once"

@@ -7,7 +7,8 @@ schema. The forms are
     array      {"array": position in the list}            csr_array  {"csr": [data, indices,
     None, bool, int, float, str as in JSON                            indptr], "shape": [m, n]}
 
-A field with `metadata=NOT_STORED` is left out, and takes its default when read.
+A field with `metadata=NOT_STORED` is left out, and takes its default when read. One with
+`metadata=DEFAULTED` is left out where it has its default: files from before it was there have none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from hec.compiler.checked_json import Json, Node, damaged
 from hec.compiler.errors import InvalidProgram
 
 NOT_STORED: Final = {"stored": False}
+DEFAULTED: Final = {"defaulted": True}
 
 AnyArray = NDArray[np.generic]
 Record = TypeVar("Record")
@@ -63,8 +65,11 @@ def decode(kind: type[Record], node: Node, arrays: Sequence[AnyArray]) -> Record
 
 def _encode_fields(record: object, arrays: list[AnyArray]) -> dict[str, Json]:
     fields: dict[str, Json] = {}
+    defaults = _defaults(type(record))
     for name, kind in _stored_fields(type(record)).items():
         value = getattr(record, name)
+        if name in defaults and value == defaults[name]:
+            continue
         fields[name] = encode(float(value) if kind is float else value, arrays)
     return fields
 
@@ -78,6 +83,11 @@ def _stored_fields(kind: type) -> _Fields:
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     return {f.name: hints[f.name] for f in fields if f.metadata.get("stored", True)}
+
+
+def _defaults(kind: type) -> _Fields:
+    """Return the default of every field that is left out where it has it."""
+    return {f.name: f.default for f in dataclasses.fields(kind) if f.metadata.get("defaulted")}
 
 
 def _decode(kind: object, node: Node, arrays: Sequence[AnyArray]) -> object:
@@ -112,6 +122,8 @@ def _decode_plain(kind: object, node: Node) -> object:
 
 def _decode_dataclass(kind: type, node: Node, arrays: Sequence[AnyArray]) -> object:
     hints = _stored_fields(kind)
+    absent = _defaults(kind).keys() - node.mapping().keys()
+    hints = {name: hint for name, hint in hints.items() if name not in absent}
     values = node.fields("is", *hints)
     if values["is"].value != kind.__name__:
         raise values["is"].wrong(kind.__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hec.compiler.quantities import duration, share, size
+from hec.compiler.quantities import duration, predictions, share, size
 from hec.compiler.report import Report
 from hec.compiler.server_report import MemoryReport, ServerReport
 
@@ -38,7 +38,7 @@ def cards(report: Report) -> tuple[Card, ...]:
         of_server = [Card(label, "", "", unknown) for label in ("Time", "Agreement")]
         memory = Card("Server's memory", "", "", unknown)
     else:
-        of_server = [_time(server), _agreement(server)]
+        of_server = [_time(server, report.parameters.batch), _agreement(server)]
         memory = _measured("Server's memory", size(server.memory.peak), _memory_note(server.memory))
     return (
         *of_server,
@@ -92,8 +92,8 @@ def _depth(report: Report) -> Card:
     return Card("Depth", str(report.depth), "levels", note)
 
 
-def _time(server: ServerReport) -> Card:
-    note = f"one prediction, {server.costs.partition(' (')[0]}"
+def _time(server: ServerReport, batch: int) -> Card:
+    note = f"{predictions(batch)}, {server.costs.partition(' (')[0]}"
     return _measured("Time", duration(server.seconds), note)
 
 

@@ -62,6 +62,8 @@ def steps_of(
     matrix: DiagonalMatrix, split: Split, twin: int = 0
 ) -> tuple[tuple[Steps, ...], tuple[int, ...]]:
     """Return the baby steps of each input block, and the giant steps of all output blocks."""
+    if matrix.slots == 1:  # there may be thousands of blocks
+        return (frozenset(),) * matrix.in_blocks, ()
     index = products(matrix, twin).index
     giant, baby = split.apply(index[:, 2].astype(np.int64))
     outputs, inputs = index[:, 0], index[:, 1]

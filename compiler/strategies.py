@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from itertools import product
 from math import inf
 
 from hec.compiler.calibration import Calibration
-from hec.compiler.ckks_ir import LinearTransform
 from hec.compiler.coherence import coherence
 from hec.compiler.depth import fewest_levels
-from hec.compiler.errors import CompileError, Problem, fail
+from hec.compiler.errors import CompileError
 from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
 from hec.compiler.kernel_sizes import KernelSizes
+from hec.compiler.laid_out import LaidOutGraph
+from hec.compiler.layout import ceil_power_of_two
 from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
@@ -31,6 +33,12 @@ from hec.compiler.plan_parts import CalibrationResult
 from hec.compiler.predicted_errors import Known, fresh_errors
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
+from hec.compiler.strategy_errors import (
+    no_batch,
+    not_installed,
+    too_many_levels,
+    too_much_memory,
+)
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Activation,
@@ -57,6 +65,8 @@ from hec.passes.place_bootstraps import REFRESH, place_bootstraps
 FUNCTIONAL_BOOTSTRAP = 2.0  # seconds; none is faster, however few slots it has (005)
 NOISE = 0.02  # standard deviation at the outputs, share of their rms, that bootstraps may cause
 SQUARE = 3  # coefficients of a polynomial that is a square
+WHOLE_RING = 2**20  # images to a ciphertext: more than the slots of any ring
+MANY = 64  # images, from which on it may pay that a ciphertext holds one element of each
 PLAIN_BOOTSTRAP = 5.0  # likewise, of one after which there is more than one level
 
 
@@ -89,6 +99,16 @@ class Candidate:
         return self.choice.forecast.total_seconds
 
     @property
+    def share(self) -> int:
+        """Images in every ciphertext."""
+        return self.choice.lowered.program.parameters.batch
+
+    @property
+    def slots(self) -> int:
+        """Slots that an image has in a ciphertext."""
+        return self.choice.lowered.program.parameters.slots
+
+    @property
     def noise(self) -> float:
         """Return the predicted error of the outputs, a share of the largest one's rms."""
         sizes = (self.observed.magnitudes[x.operand] * x.factor for x in self.graph.outputs)
@@ -98,6 +118,8 @@ class Candidate:
     def way(self) -> str:
         """What the program does, in words."""
         program = self.choice.lowered.program
+        if self.share > 1:
+            return f"{self.share} images a ciphertext on {self.backend}"
         count = bootstrap_count(program)
         fits = {x.fit.function for x in self.graph.operations if isinstance(x, Bootstrap) and x.fit}
         if not count:
@@ -120,6 +142,8 @@ class Strategies:
 
         Raise `CompileError` where there is none, with the problems of every way.
         """
+        if self.target.batch > 1:
+            return self._with_coherence(self._within_memory(self._batched()))
         if self.target.backend == "tenseal":
             only = replace(
                 self._measured(self.leveled(self.libraries.seal)), reason="--backend tenseal"
@@ -129,15 +153,19 @@ class Strategies:
         library = self.libraries.openfhe if wants_openfhe else self.libraries.seal
         return self._with_coherence(self._within_memory(self._available(self._ranked(library))))
 
-    def leveled(self, instances: Instances) -> Candidate:
-        """Return the leveled program on the library of `instances`."""
+    def leveled(self, instances: Instances, share: int = 1) -> Candidate:
+        """Return the leveled program on the library of `instances`.
+
+        `share` images have slots of every ciphertext, or as many as there are slots.
+        """
         self._check_depth(instances)
+        target = replace(self.target, batch=share)
         self.progress("polynomials for activations")
         graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
         observed = observe(graph, self.calibration)
         self.progress("layouts, scales, parameters")
-        layouts = lru_cache(lambda slots: layouts_to_compare(graph, slots, self.target))
-        choice = choose_parameters(graph, layouts, instances, observed.magnitudes, self.target)
+        layouts = _layouts(graph, target)
+        choice = choose_parameters(graph, layouts, instances, observed.magnitudes, target)
         return Candidate(instances.backend, graph, choice, observed)
 
     def refreshing(self) -> Candidate:
@@ -202,6 +230,43 @@ class Strategies:
             graph = tensor_pass(graph, self.target, self.calibration)
         return graph
 
+    def _batched(self) -> Candidate:
+        """Return the leveled program with the fewest seconds for each image of the batch.
+
+        Images share ciphertexts by powers of two: as many as there are, or where there are many, as
+        many as a ciphertext has slots, so that nothing is rotated.
+        """
+        asked, libraries = self.target.backend, (self.libraries.seal, self.libraries.openfhe)
+        shares = [ceil_power_of_two(self.target.batch)]
+        if WHOLE_RING > shares[0] >= MANY:
+            shares.append(WHOLE_RING)
+        found, problems = list[Candidate](), list[CompileError]()
+        for library, share in product(libraries, shares):
+            known = (each for each in found if each.backend == library.backend)
+            if asked not in ("auto", library.backend) or any(each.slots == 1 for each in known):
+                continue
+            try:
+                found.append(self._measured(self.leveled(library, share)))
+            except CompileError as error:
+                problems.append(error)
+        if not found:
+            raise no_batch(problems[0])
+        found.sort(key=lambda each: (not self._fits(each), not each.keeps, self._each(each)))
+        told = "; ".join(f"{each.way}, {self._each(each):.3g} s an image" for each in found)
+        best = replace(found[0], reason=told)
+        problem = self.libraries.openfhe_error() if asked == "auto" else None
+        if best.backend == "openfhe" and problem is not None:
+            here = [each for each in found if each.backend != "openfhe"]
+            if not here:
+                raise not_installed(best.way, best.seconds, best.choice.lowered.program, problem)
+            best = replace(here[0], reason=f"{told}; OpenFHE is faster, and not installed")
+        return best
+
+    def _each(self, found: Candidate) -> float:
+        """Return the seconds of every image, some of which may wait for a run of their own."""
+        runs = -(-self.target.batch // found.share)
+        return found.seconds * runs / self.target.batch
+
     def _ranked(self, library: Instances) -> list[Candidate]:
         """Return the ways, the best first; one that counting shows cannot win is not tried."""
         found, problems = list[Candidate](), list[CompileError]()
@@ -263,7 +328,7 @@ class Strategies:
             return best
         leveled = next((each for each in ranked if each.backend != "openfhe"), None)
         if leveled is None:
-            raise _not_installed(best, problem)
+            raise not_installed(best.way, best.seconds, best.choice.lowered.program, problem)
         better = "faster" if leveled.keeps else "more exact"
         return replace(leveled, reason=f"{leveled.way}; OpenFHE is {better}, and not installed")
 
@@ -276,12 +341,7 @@ class Strategies:
         if self._fits(found) or self.target.max_ram is None:
             return found
         least = server_memory(found.choice.lowered.program).least
-        raise fail(
-            f"{found.way} takes {least / 1e9:.1f} GB on the server,"
-            f" {(least - self.target.max_ram) / 1e9:.1f} GB more than it may hold",
-            f"--max-ram {self.target.max_ram / 1e9:g}G",
-            f"allow {least / 1e9:.1f} GB, or use fewer or lower-degree activations",
-        )
+        raise too_much_memory(found.way, least, self.target.max_ram)
 
     def _with_coherence(self, found: Candidate) -> Candidate:
         """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
@@ -317,22 +377,13 @@ class Strategies:
         limit = max(bits for ring, bits in rings.items() if ring <= instances.largest_ring)
         fewest = fewest_levels(self._shared)
         if fewest * SMALLEST_PRIME_BITS > limit:
-            raise fail(
-                f"a leveled program would need {fewest} levels or more, {SMALLEST_PRIME_BITS} bits"
-                f" each; at {self.target.security}-bit security a modulus has {limit} bits",
-                f"{len(self._shared.operations)} layers",
-                "use --backend openfhe, which refreshes ciphertexts, or fewer activations",
+            layers = len(self._shared.operations)
+            raise too_many_levels(
+                (fewest, SMALLEST_PRIME_BITS), limit, layers, self.target.security
             )
 
 
-def _not_installed(found: Candidate, problem: CompileError) -> CompileError:
-    memory = server_memory(found.choice.lowered.program).least
-    why = problem.problems[0]
-    matrices = sum(
-        isinstance(x, LinearTransform) for x in found.choice.lowered.program.instructions
-    )
-    message = (
-        f"this network needs {found.way} on OpenFHE, which cannot be imported here; a prediction"
-        f" would take {found.seconds:.0f} s and {memory / 1e9:.1f} GB"
-    )
-    return CompileError(Problem(message, f"{matrices} matrices; {why.place}", why.help))
+def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], Sequence[LaidOutGraph]]:
+    most = target.max_input_ciphertexts * ceil_power_of_two(target.batch)  # as many for each image
+    target = replace(target, max_input_ciphertexts=most)
+    return lru_cache(lambda slots: layouts_to_compare(graph, slots, target))

@@ -29,3 +29,6 @@ class Target:
     maxpool: MaxPoolChoice | None = None  # what stands for MaxPool; None: such networks are refused
     max_input_ciphertexts: int = 4  # the client may send this many to spare the server rotations
     min_agreement: float | None = None  # of the samples' top-1, instead of `max_error`
+    batch: int = field(  # images that are predicted together, as many as fit in one ciphertext
+        default=1, metadata={"defaulted": True}
+    )

@@ -47,6 +47,7 @@ _LINE: Final = re.compile(rf"%\d+ = (\w+)((?: %\d+)*)(?: {{(.*?)}})?(?: ({_STRIN
 _HEADER: Final = re.compile(
     r"parameters: ring degree (\d+), primes ([\d ]+), special primes ([\d ]+),"
     r" security (\d+), digits (\d+)"
+    r"(?:, batch (\d+))?"
     r"(?:, bootstraps (\d+) slots, levels (\d+) (\d+), baby steps (\d+) (\d+))?"
 )
 
@@ -90,6 +91,8 @@ def _header(parameters: EncryptionParameters) -> str:
         f"parameters: ring degree {parameters.ring_degree}, primes {primes},"
         f" special primes {special}, security {parameters.security}, digits {parameters.digits}"
     )
+    if parameters.batch > 1:
+        line = f"{line}, batch {parameters.batch}"
     how = parameters.bootstrapping
     if how is None:
         return line
@@ -172,14 +175,15 @@ def _parse_header(line: str) -> EncryptionParameters:
     found = _HEADER.fullmatch(line)
     if found is None:
         raise InvalidProgram(f"line 1 is no list of parameters: {line}")
-    degree, primes, special, security, digits, *refresh = found.groups()
+    degree, primes, special, security, digits, batch, *refresh = found.groups()
     bootstrapping = None
     if refresh[0]:
         slots, *pairs = map(int, refresh)
         bootstrapping = Bootstrapping((pairs[0], pairs[1]), (pairs[2], pairs[3]), slots)
     chain = tuple(int(prime) for prime in primes.split())
     keys = tuple(int(prime) for prime in special.split())
-    return EncryptionParameters(int(degree), chain, keys, int(security), int(digits), bootstrapping)
+    numbers = int(security), int(digits)
+    return EncryptionParameters(int(degree), chain, keys, *numbers, bootstrapping, int(batch or 1))
 
 
 def _parse_line(number: int, line: str, table: Sequence[Payload]) -> Instruction:

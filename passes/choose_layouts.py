@@ -139,14 +139,22 @@ class _Planner:
         group = self.groups[position]
         if group not in self.chosen:
             options = self._options(position, linear)
-            self.chosen[group] = min(options, key=lambda o: self._price(position, linear, o))
+            best = options[0]
+            if len(options) > 1:
+                best = min(options, key=lambda o: self._price(position, linear, o))
+            self.chosen[group] = best
         for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
             if operand in self.free and operand not in self.gathers:
                 self._place_input(operand, matrix, self.chosen[group])
         self.kernels[position] = self._kernel(linear, self.chosen[group])
 
     def _options(self, position: int, linear: Linear) -> list[Arrangement]:
-        """Return the layouts worth trying for the result of `linear`."""
+        """Return the layouts worth trying for the result of `linear`.
+
+        Where an element is a ciphertext of its own, all layouts are the same but for empty ones.
+        """
+        if self.slots == 1:
+            return candidates(linear.shape, None, 1)
         first = linear.operands[0]
         source = self.chosen.get(self.groups[first])
         options = candidates(linear.shape, source, self.slots)
@@ -224,6 +232,8 @@ class _Planner:
     ) -> tuple[float, Gather] | None:
         """Return the cheapest arrangement, and its seconds with the folds that follow."""
         options: list[tuple[float, Gather]] = []
+        if self.slots == 1:  # then no rotation is to be spared
+            return None
         for width in sorted({1, min(result.pixels, result.layout.period), result.layout.period}):
             read = supports(matrix, result.layout, width)
             span = result.layout.period

@@ -15,6 +15,7 @@ from typing import Final
 from hec.compiler.cost_table import CostTable, Machine, OpenfheSteps
 from hec.compiler.errors import CompileError
 from hec.runtime import tenseal_steps
+from hec.runtime.openfhe_threads import threads
 from hec.runtime.step_timing import Stopwatch
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
@@ -62,15 +63,15 @@ def _openfhe(
         return (), error.problems[0].message, 1
     found = tuple(steps.measure(ring, watch, tell) for ring in steps.RINGS)
     factor = steps.measure_bootstrap(found[0], watch, tell)
-    return tuple(replace(each, bootstrap=factor) for each in found), "", steps.threads()
+    return tuple(replace(each, bootstrap=factor) for each in found), "", threads()
 
 
-def _machine(threads: int) -> Machine:
+def _machine(count: int) -> Machine:
     packages = ((name, _version(name)) for name in ("tenseal", "openfhe"))
     return Machine(
         _processor(),
         os.cpu_count() or 1,
-        threads,
+        count,
         datetime.date.today().isoformat(),
         tuple(f"{name} {number}" for name, number in packages if number),
     )

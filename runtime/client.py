@@ -22,7 +22,8 @@ from hec.compiler.memory import client_memory, require_memory
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import ClientPart, PlanInput, PlanOutput
 from hec.runtime import container, epilogue, keys, sides
-from hec.runtime.input_checks import check_names, check_range, checked_array
+from hec.runtime.images import Array, interleaved, separated
+from hec.runtime.input_checks import check_names, check_range, checked_samples, same_count
 
 AnyArray = NDArray[np.generic]
 Result: TypeAlias = "AnyArray | dict[str, AnyArray]"
@@ -74,39 +75,48 @@ class Client:
     def encrypt(self, x: ArrayLike | Mapping[str, ArrayLike]) -> bytes:
         """Return the message that carries one sample: an array, or one array per input name.
 
-        A leading batch axis of 1 may be left out or added. Values outside the interval that the
-        plan was made for give a `HecWarning`; NaN and infinities raise `CompileError`.
+        A leading batch axis of 1 may be left out or added. A plan for batches takes that many
+        samples or fewer, on the first axis. Values outside the interval that the plan was made for
+        give a `HecWarning`; NaN and infinities raise `CompileError`.
         """
-        arrays = _by_name(x, self.part.inputs)
-        blobs = {item.name: self._encrypt(item, arrays[item.name]) for item in self.part.inputs}
-        return container.pack("encrypted input", self.part, blobs)
+        arrays, batch = _by_name(x, self.part.inputs), self.part.parameters.batch
+        checked = {i.name: checked_samples(arrays[i.name], i, batch) for i in self.part.inputs}
+        images = same_count(checked)
+        blobs = {item.name: self._encrypt(item, checked[item.name]) for item in self.part.inputs}
+        return container.pack("encrypted input", self.part, blobs, images)
 
     def decrypt(self, data: bytes, place: str = "") -> Result:
         """Return the output, or all outputs by name where there are several.
 
+        A plan for batches gives every output an axis that counts the samples of the input, first.
         Raise `CompileError`, naming `place`, unless `data` is the server's answer for this plan.
         """
-        blobs = container.unpack(data, "encrypted output", self.part, place)
+        blobs, images = container.unpack_message(data, "encrypted output", self.part, place)
         counts = {output.name: output.layout.blocks for output in self.part.outputs}
         check_names({name: len(b) for name, b in blobs.items()}, counts, place)
-        results = {o.name: self._decrypt(o, blobs[o.name], place) for o in self.part.outputs}
+        results = {
+            o.name: self._decrypt(o, blobs[o.name], images, place) for o in self.part.outputs
+        }
         return results if len(results) > 1 else next(iter(results.values()))
 
-    def _encrypt(self, item: PlanInput, x: ArrayLike) -> tuple[bytes, ...]:
+    def _encrypt(self, item: PlanInput, given: Array) -> tuple[bytes, ...]:
         place = f"input '{item.name}'"
-        given = checked_array(x, item.shape, place)
-        values = prepared(given[None], item.shape, item.prologue)
+        values = prepared(given, item.shape, item.prologue)
         check_range(values, item.interval, place)
-        packed = item.layout.pack(values / item.divisor)[0]
-        encrypt = self._secret.encrypt
+        batch, encrypt = self.part.parameters.batch, self._secret.encrypt
+        packed = interleaved(item.layout.pack(values / item.divisor), batch)
         return tuple(encrypt(block, item.level, item.scale, place) for block in packed)
 
-    def _decrypt(self, item: PlanOutput, blobs: tuple[container.Blob, ...], place: str) -> AnyArray:
+    def _decrypt(
+        self, item: PlanOutput, blobs: tuple[container.Blob, ...], images: int, place: str
+    ) -> AnyArray:
         place = f"{place or 'encrypted output'}: tensor '{item.name}'"
-        decrypt = self._secret.decrypt
-        packed = np.stack([decrypt(blob, item.level, item.scale, place) for blob in blobs])
-        values = item.layout.unpack(packed[None])[0] * item.factor
-        return epilogue.apply(values.reshape(item.shape), item.epilogue)
+        batch, decrypt = self.part.parameters.batch, self._secret.decrypt
+        ring = np.stack([decrypt(blob, item.level, item.scale, place) for blob in blobs])
+        values = item.layout.unpack(separated(ring, batch, images)) * item.factor
+        if batch == 1:
+            return epilogue.apply(values.reshape(item.shape), item.epilogue)
+        return epilogue.apply_each(values, item.shape, item.epilogue)
 
 
 def _client_part(plan: Plan | ClientPart) -> ClientPart:

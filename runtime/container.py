@@ -2,7 +2,8 @@
 
     8 bytes    magic, unlike any text
     4 bytes    length of the header, little-endian
-    header     JSON: version, kind, plan, parameters, [{name, sizes of its blobs}, ...]
+    header     JSON: version, kind, plan, parameters, [{name, sizes of its blobs}, ...], and the
+               number of images in a message for a plan that takes more than one
     blobs      in the order of the header
     32 bytes   SHA-256 of all before it
 
@@ -38,12 +39,15 @@ WITH_ARTICLE: Final[dict[Kind, str]] = {
 }
 
 
-def pack(kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]]) -> bytes:
-    """Return a container for the plan of `part` as bytes."""
+def pack(
+    kind: Kind, part: ClientPart, blobs: Mapping[str, tuple[bytes, ...]], images: int = 1
+) -> bytes:
+    """Return a container for the plan of `part` as bytes; in a batch a message tells `images`."""
     contents: list[Json] = [
         {"name": name, "sizes": [len(piece) for piece in pieces]} for name, pieces in blobs.items()
     ]
-    header = dump({**identity(kind, part), "contents": contents})
+    told: dict[str, Json] = {"images": images} if is_message(kind, part) else {}
+    header = dump({**identity(kind, part), **told, "contents": contents})
     length = len(header).to_bytes(LENGTH_BYTES, "little")
     pieces = [MAGIC, length, header, *(blob for named in blobs.values() for blob in named)]
     digest = hashlib.sha256()
@@ -63,6 +67,27 @@ def unpack(
     header, content = _opened(data, kind, place)
     fields = check_identity(header, kind, part, place, "contents")
     return _blobs(fields["contents"], content)
+
+
+def unpack_message(
+    data: bytes, kind: Kind, part: ClientPart, place: str = ""
+) -> tuple[Mapping[str, tuple[Blob, ...]], int]:
+    """Return the blobs of a message, as `unpack` does, and how many images it carries."""
+    most = part.parameters.batch
+    if most == 1:
+        return unpack(data, kind, part, place), 1
+    place = place or kind
+    header, content = _opened(data, kind, place)
+    fields = check_identity(header, kind, part, place, "contents", "images")
+    images = fields["images"].integer()
+    if not 1 <= images <= most:
+        raise fields["images"].wrong(f"1 to {most} images")
+    return _blobs(fields["contents"], content), images
+
+
+def is_message(kind: Kind, part: ClientPart) -> bool:
+    """Tell whether a container of `kind` says how many images it carries."""
+    return part.parameters.batch > 1 and kind in ("encrypted input", "encrypted output")
 
 
 def identity(kind: Kind, part: ClientPart) -> dict[str, Json]:

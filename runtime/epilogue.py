@@ -25,6 +25,19 @@ def apply(values: NDArray[np.float64], steps: Iterable[ClientStep]) -> AnyArray:
     return result
 
 
+def apply_each(
+    values: NDArray[np.float64], shape: tuple[int, ...], steps: Iterable[ClientStep]
+) -> AnyArray:
+    """Return (samples, elements) `values` after every step, each sample in its output `shape`.
+
+    Samples are the first axis of the result too, in the place of an output's batch axis of 1.
+    """
+    kept = tuple(steps)
+    stacked = np.stack([apply(row.reshape(shape), kept) for row in values])
+    batched = shape[:1] == (1,) and stacked.ndim > 1 and stacked.shape[1] == 1
+    return stacked[:, 0] if batched else stacked
+
+
 def check(shape: tuple[int, ...], steps: Iterable[ClientStep], place: str) -> None:
     """Raise `CompileError` unless `apply` can run the steps on a tensor of `shape`."""
     try:

@@ -6,16 +6,27 @@ so that memory follows the width of the network and not its depth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from typing import Generic, TypeAlias
 
+import scipy.sparse as sp
 from typing_extensions import assert_never
 
 from hec.compiler import kernels
-from hec.compiler.backend import Backend, Ciphertext, Plaintext, Refreshes
+from hec.compiler.backend import (
+    Backend,
+    Ciphertext,
+    DefersRelinearization,
+    Item,
+    Plaintext,
+    Refreshes,
+    Result,
+    SumsWeighted,
+    WorksOnMany,
+)
 from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
@@ -36,6 +47,7 @@ from hec.compiler.kernels import ConstantCache, EncodedLinear, at_once
 from hec.compiler.liveness import last_uses
 from hec.compiler.memory import kept_diagonals
 from hec.compiler.typing_rules import infer_types
+from hec.compiler.weighted_sums import apply_weights, deferring_sums, whole_weights
 from hec.runtime.input_checks import check_names
 from hec.runtime.streaming import Streamed, streaming
 from hec.runtime.trace import Trace
@@ -55,6 +67,7 @@ class Prepared(Generic[Ciphertext, Plaintext]):
     constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
     released: tuple[tuple[int, ...], ...]  # the values whose last use is here
     streamed: Mapping[int, Sequence[Streamed[Plaintext]]]  # diagonals that are not kept
+    deferred: frozenset[int] = frozenset()  # products that are not relinearized
 
 
 def prepare(
@@ -66,6 +79,9 @@ def prepare(
     every run. The constants of a polynomial follow at its first run.
     """
     types, kept = infer_types(program), kept_diagonals(program, room)
+    deferred: Mapping[int, int] = {}
+    if isinstance(backend, DefersRelinearization):
+        deferred = deferring_sums(program)
     linear: dict[int, Kernel[Ciphertext, Plaintext]] = {}
     streamed: dict[int, list[Streamed[Plaintext]]] = {}
     vectors: dict[int, list[Plaintext]] = {}
@@ -74,6 +90,13 @@ def prepare(
         match instruction:
             case LinearTransform():
                 level = types[instruction.operand].level
+                if kernels.is_weighted_sum(instruction) and not isinstance(
+                    backend, kernels.FusesLinear
+                ):
+                    weights = whole_weights(instruction.matrix, instruction.plain_scale)
+                    scale, waits = instruction.plain_scale, position in deferred.values()
+                    linear[position] = partial(_weighted, weights, scale, waits)
+                    continue
                 if isinstance(backend, kernels.FusesLinear):
                     linear[position] = partial(_fused, backend.linear_kernel(instruction, level))
                     continue
@@ -90,7 +113,8 @@ def prepare(
             case _:
                 pass  # nothing to encode
     released = last_uses(program)
-    return Prepared(program, backend, linear, vectors, constants, released, streamed)
+    waiting = frozenset(deferred)
+    return Prepared(program, backend, linear, vectors, constants, released, streamed, waiting)
 
 
 def run(
@@ -144,10 +168,46 @@ def _expanded(
     return kernels.apply_linear(blocks, encoded, backend)
 
 
+def _weighted(
+    weights: sp.csr_array,
+    scale: float,
+    relinearizes: bool,
+    blocks: list[Ciphertext],
+    backend: Backend[Ciphertext, Plaintext],
+) -> list[Ciphertext]:
+    """Return sums of whole weights, relinearized where the operand is not."""
+    if isinstance(backend, SumsWeighted):
+        sums = backend.weighted_sums(blocks, weights, scale)
+    else:
+        sums = apply_weights(blocks, weights, scale, backend)
+    if relinearizes and isinstance(backend, DefersRelinearization):
+        return each(backend, backend.relinearize, sums)
+    return sums
+
+
+def _multiply(
+    prepared: Prepared[Ciphertext, Plaintext], position: int
+) -> Callable[[Ciphertext, Ciphertext], Ciphertext]:
+    """Return how the product at `position` is made."""
+    backend = prepared.backend
+    if position in prepared.deferred and isinstance(backend, DefersRelinearization):
+        return backend.multiply_only
+    return backend.multiply
+
+
+def each(backend: object, action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return what `action` makes of every item, several at once where the backend can."""
+    return (
+        backend.each(action, items)
+        if isinstance(backend, WorksOnMany)
+        else list(map(action, items))
+    )
+
+
 def _encode(
     instruction: AddPlain, backend: Backend[Ciphertext, Plaintext], x: ValueType
 ) -> list[Plaintext]:
-    return [backend.encode(block, x.level, x.scale) for block in instruction.values]
+    return each(backend, lambda v: backend.encode(v, x.level, x.scale), instruction.values)
 
 
 def _step(
@@ -161,32 +221,38 @@ def _step(
             return prepared.linear[position](values[instruction.operand], backend)
         case RotateSum():
             x, steps = values[instruction.operand], instruction.steps
-            return [kernels.apply_rotate_sum(block, steps, backend) for block in x]
+            return each(backend, lambda b: kernels.apply_rotate_sum(b, steps, backend), x)
         case AddPlain():
             pairs = zip(values[instruction.operand], prepared.vectors[position], strict=True)
-            return [backend.add_plain(block, plain) for block, plain in pairs]
+            return each(backend, lambda pair: backend.add_plain(*pair), pairs)
         case Add():
             couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return [backend.add(left, right) for left, right in couples]
+            return each(backend, lambda pair: backend.add(*pair), couples)
         case Multiply():
             couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return [backend.multiply(left, right) for left, right in couples]
+            multiply = _multiply(prepared, position)
+            return each(backend, lambda pair: multiply(*pair), couples)
         case Polynomial():
             return _polynomial(prepared, position, instruction, values[instruction.operand])
         case Bootstrap():
-            if not isinstance(backend, Refreshes):
-                raise InvalidProgram("this backend cannot refresh ciphertexts")
-            x, series = values[instruction.operand], instruction.coefficients
-            return [backend.bootstrap(block, series) for block in x]
+            return _bootstrap(instruction, backend, values[instruction.operand])
         case Rescale():
-            return [backend.rescale(block) for block in values[instruction.operand]]
+            return each(backend, backend.rescale, values[instruction.operand])
         case ModSwitch():
             x, level = values[instruction.operand], instruction.level
-            return [backend.mod_switch(block, level) for block in x]
+            return each(backend, lambda block: backend.mod_switch(block, level), x)
         case Input() | Output():
             return []  # `run` has dealt with them
         case _:
             assert_never(instruction)
+
+
+def _bootstrap(
+    instruction: Bootstrap, backend: Backend[Ciphertext, Plaintext], x: list[Ciphertext]
+) -> list[Ciphertext]:
+    if not isinstance(backend, Refreshes):
+        raise InvalidProgram("this backend cannot refresh ciphertexts")
+    return [backend.bootstrap(block, instruction.coefficients) for block in x]
 
 
 def _polynomial(
@@ -196,12 +262,14 @@ def _polynomial(
     x: list[Ciphertext],
 ) -> list[Ciphertext]:
     primes, constants = prepared.program.parameters.primes, prepared.constants[position]
-    return [
-        kernels.apply_polynomial(
-            block, instruction, number, prepared.backend, primes, constants[number]
-        )
-        for number, block in enumerate(x)
-    ]
+    backend = prepared.backend
+
+    def evaluated(item: tuple[int, Ciphertext]) -> Ciphertext:
+        number, block = item
+        cache = constants[number]
+        return kernels.apply_polynomial(block, instruction, number, backend, primes, cache)
+
+    return each(backend, evaluated, enumerate(x))
 
 
 def _check_inputs(program: Program, inputs: Mapping[str, list[Ciphertext]]) -> None:

@@ -7,21 +7,26 @@ changed. OpenFHE would adjust operands of different levels or scales silently: h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isclose, sqrt
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler.bootstrapping import input_level, level_scales, result_level
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest
 from hec.compiler.rotation_routes import routes
+from hec.runtime.images import for_all_images
+from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
 from hec.runtime.openfhe_keys import EvaluationKeys, automorphisms, needed
 from hec.runtime.openfhe_library import OPENFHE_ERRORS, reason
+from hec.runtime.openfhe_sums import weighted_sums
+from hec.runtime.openfhe_threads import each
 
 
 class OpenfheBackend:
@@ -38,7 +43,9 @@ class OpenfheBackend:
         parameters = context.parameters
         self._fhe = context.fhe
         self._slots, self._order = parameters.slots, 2 * parameters.ring_degree
+        self._batch, self._ring_slots = parameters.batch, parameters.ring_slots
         self._routes = routes(keys.rotations, self._slots)
+        self._made = OpenfheCiphertexts(context, keys.tag)
         self._units: dict[int, Any] = {}  # the encoded imaginary unit, by level
 
     def has_exactly(self, manifest: KeyManifest) -> bool:
@@ -50,14 +57,16 @@ class OpenfheBackend:
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> Any:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
 
-        What may round to zero gets 1 / scale more in every slot, away from zero, which is no more
-        than a rounding error: a ciphertext times zero is no longer encrypted.
+        All images of a batch get the same. What may round to zero gets 1 / scale more in every
+        slot, away from zero, which is no more than a rounding error: a ciphertext times zero is no
+        longer encrypted.
         """
-        values = np.broadcast_to(np.asarray(values, np.float64), (self._slots,))
+        values = for_all_images(np.asarray(values, np.float64), self._batch)
+        values = np.broadcast_to(values, (self._ring_slots,))
         largest = float(np.abs(values).max())
         if not self.context.fits(largest, level, scale):
             raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
-        if sqrt(float(values @ values) / values.size) * scale < sqrt(self._slots / 2):
+        if sqrt(float(values @ values) / values.size) * scale < sqrt(self._ring_slots / 2):
             values = values + (1 if values.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
@@ -66,11 +75,16 @@ class OpenfheBackend:
         self, real: NDArray[np.float64], imaginary: NDArray[np.float64], level: int, scale: float
     ) -> Any:
         """Encode (slots,) complex values for use at `level`; zeros as in `encode`."""
-        values = real + 1j * imaginary
+        values = np.broadcast_to(
+            for_all_images(real, self._batch) + 1j * for_all_images(imaginary, self._batch),
+            (self._ring_slots,),
+        )
         largest = float(np.abs(values).max())
         if not self.context.fits(largest, level, scale):
             raise InvalidProgram(f"OpenFHE cannot encode {largest:.3g} at level {level}")
-        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(self._slots / 2):
+        if sqrt(float(np.vdot(values, values).real) / values.size) * scale < sqrt(
+            self._ring_slots / 2
+        ):
             values = values + (1 if real.mean() >= 0 else -1) / scale
         with _refusals("encode"):
             return self.context.encode(values, level, scale)
@@ -79,7 +93,7 @@ class OpenfheBackend:
         """Multiply by the imaginary unit, the polynomial X^(N / 2): exact, and of scale 1."""
         level, scale = self.level(x), self.scale(x)
         if level not in self._units:
-            unit = np.full(self._slots, 1j)
+            unit = np.full(self._ring_slots, 1j)
             self._units[level] = self.context.encode(unit, level, 1.0)
         with _refusals("times_i"):
             return self._typed(self._fhe.EvalMult(x, self._units[level]), scale)
@@ -103,12 +117,13 @@ class OpenfheBackend:
             source = made[parent]
             with _refusals("rotate"):
                 if children[parent] == 1:
-                    made[step] = self._fhe.EvalRotate(source, last)
+                    made[step] = self._fhe.EvalRotate(source, last * self._batch)
                     continue
                 if parent not in precomputed:
                     precomputed[parent] = self._fhe.EvalFastRotationPrecompute(source)
                 digits = precomputed[parent]
-                made[step] = self._fhe.EvalFastRotation(source, last, self._order, digits)
+                turn = last * self._batch
+                made[step] = self._fhe.EvalFastRotation(source, turn, self._order, digits)
         return [made[step] for step in wanted]
 
     def _parents(self, wanted: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -162,6 +177,34 @@ class OpenfheBackend:
             product = self._fhe.EvalSquare(x) if x is y else self._fhe.EvalMult(x, y)
             return self._typed(product, self.scale(x) * self.scale(y))
 
+    def multiply_only(self, x: Any, y: Any) -> Any:
+        """Multiply slotwise, and leave the product of three polynomials to `relinearize`."""
+        self._require_factors(x, y)
+        with _refusals("multiply_only"):
+            product = self._fhe.EvalMultNoRelin(x, y)
+            return self._typed(product, self.scale(x) * self.scale(y))
+
+    def relinearize(self, x: Any) -> Any:
+        """Return the ciphertext of two polynomials that holds what one of three does."""
+        if not self.keys.has_product:
+            raise missing_key("a product of ciphertexts")
+        with _refusals("relinearize"):
+            return self._typed(self._fhe.Relinearize(x), self.scale(x))
+
+    def weighted_sums(
+        self, blocks: Sequence[Any], weights: sp.csr_array, scale: float
+    ) -> list[Any]:
+        """Return weights @ blocks, for int64 weights that are meant divided by `scale`."""
+        for block in blocks:
+            self._require_same_type(block, blocks[0])
+        with _refusals("add"):
+            product_scale = self.scale(blocks[0]) * scale
+            return weighted_sums(blocks, weights, product_scale, self._made)
+
+    def each(self, action: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Return what `action` makes of every item; several threads share them."""
+        return each(action, items)
+
     def rescale(self, x: Any) -> Any:
         """Divide by the last prime: level - 1."""
         level = self.level(x)
@@ -199,7 +242,7 @@ class OpenfheBackend:
         if self.level(fresh) != level or not exact:
             found = f"level {self.level(fresh)}, scale {self.scale(fresh):.12g}"
             raise InvalidProgram(f"OpenFHE refreshed to {found}; {level}, {scale:.12g} were due")
-        fresh.SetSlots(self._slots)
+        fresh.SetSlots(self._ring_slots)
         return self._typed(fresh, scale)
 
     def level(self, x: Any) -> int:

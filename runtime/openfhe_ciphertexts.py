@@ -9,6 +9,7 @@ from math import isclose
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hec.compiler.errors import CompileError, InvalidProgram, fail
 from hec.runtime.openfhe_context import SCALE_TOLERANCE, OpenfheContext
@@ -16,6 +17,7 @@ from hec.runtime.openfhe_library import OPENFHE_ERRORS, fhe, reason
 from hec.runtime.openfhe_wire import Bytes, Frame
 
 POLYNOMIALS = 2
+UNRELINEARIZED = 3  # polynomials of a product
 
 
 class OpenfheCiphertexts:
@@ -23,7 +25,7 @@ class OpenfheCiphertexts:
 
     def __init__(self, context: OpenfheContext, tag: str) -> None:
         self.context, self._tag = context, tag
-        self._kinds: dict[int, tuple[Frame, Any]] = {}  # by level
+        self._kinds: dict[tuple[int, int], tuple[Frame, Any]] = {}  # by level and polynomials
 
     def save(self, x: Any) -> bytes:
         """Return the residues of a ciphertext."""
@@ -58,25 +60,41 @@ class OpenfheCiphertexts:
             x = fhe.DeserializeCiphertextString(archive, fhe.BINARY)
         except OPENFHE_ERRORS as error:
             raise unreadable("ciphertext", reason(error), place) from None
+        return self._own(zero, x, scale)
+
+    def residues(self, x: Any) -> NDArray[np.uint64]:
+        """Return the (limbs, ring_degree) residues of a ciphertext, polynomial by polynomial."""
+        frame, _ = self._kind(self.context.level(x), x.NumberCiphertextElements())
+        return frame.residues(fhe.Serialize(x, fhe.BINARY))
+
+    def of_residues(self, residues: NDArray[np.uint64], level: int, scale: float) -> Any:
+        """Return the ciphertext at `level` that has these residues."""
+        frame, zero = self._kind(level, len(residues) // (level + 1))
+        x = fhe.DeserializeCiphertextString(frame.archive(residues), fhe.BINARY)
+        return self._own(zero, x, scale)
+
+    def _own(self, zero: Any, x: Any, scale: float) -> Any:
         x = self.context.fhe.EvalAdd(zero, x)
         x.SetKeyTag(self._tag)
         return self.context.typed(x, scale)
 
-    def _kind(self, level: int) -> tuple[Frame, Any]:
+    def _kind(self, level: int, polynomials: int = POLYNOMIALS) -> tuple[Frame, Any]:
         """Return the frame of ciphertexts at `level`, and one whose residues are all zero.
 
         Both are under a key that protects nothing.
         """
-        if level not in self._kinds:
+        if (level, polynomials) not in self._kinds:
             context, parameters = self.context, self.context.parameters
-            plain = context.encode(np.zeros(parameters.slots), level, 1.0)
+            plain = context.encode(np.zeros(parameters.ring_slots), level, 1.0)
             x = context.fhe.Encrypt(context.fhe.KeyGen().secretKey, plain)
-            x.SetSlots(parameters.slots)
+            x.SetSlots(parameters.ring_slots)
+            if polynomials == UNRELINEARIZED:
+                x = context.typed(context.fhe.EvalMultNoRelin(x, x), 1.0)
             archive = bytes(fhe.Serialize(x, fhe.BINARY))
             primes = parameters.primes[: level + 1]
-            frame = Frame(archive, parameters.ring_degree, primes, POLYNOMIALS)
-            self._kinds[level] = frame, context.fhe.EvalSub(x, x)
-        return self._kinds[level]
+            frame = Frame(archive, parameters.ring_degree, primes, polynomials)
+            self._kinds[level, polynomials] = frame, context.fhe.EvalSub(x, x)
+        return self._kinds[level, polynomials]
 
 
 def unreadable(what: str, why: str, place: str) -> CompileError:

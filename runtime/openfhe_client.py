@@ -72,12 +72,13 @@ class OpenfheSecret:
                 self.context.prepare_bootstrap()
                 context.EvalBootstrapKeyGen(self._secret_key, how.slots)
             if manifest.rotations:
-                context.EvalRotateKeyGen(self._secret_key, list(manifest.rotations))
+                turns = [step * part.parameters.batch for step in manifest.rotations]
+                context.EvalRotateKeyGen(self._secret_key, turns)
         except OPENFHE_ERRORS as error:
             raise InvalidProgram(f"OpenFHE cannot make evaluation keys: {reason(error)}") from error
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
-        """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit.
+        """Return the ciphertext of (ring_slots,) values; raise `CompileError` if they do not fit.
 
         With the secret key a fresh ciphertext has less noise than with a public one.
         """
@@ -89,13 +90,13 @@ class OpenfheSecret:
         return self._ciphertexts.save(fresh)
 
     def decrypt(self, data: bytes | memoryview, level: int, scale: float, place: str) -> Array:
-        """Return the (slots,) values of a ciphertext at (level, scale)."""
+        """Return the (ring_slots,) values of a ciphertext at (level, scale)."""
         if level == 0 and self._at_level_0 is not None:
             return self._at_level_0.decrypt(data, level, scale, place)
         x = self._ciphertexts.load(data, level, scale, place)
         try:
             plain = self.context.fhe.Decrypt(self._secret_key, x)
-            plain.SetLength(self.context.parameters.slots)
+            plain.SetLength(self.context.parameters.ring_slots)
             values = np.array(plain.GetRealPackedValue())
         except OPENFHE_ERRORS as error:
             raise unreadable("ciphertext", reason(error), place) from None

@@ -114,10 +114,10 @@ class OpenfheContext:
         return x
 
     def encode(self, values: Any, level: int, scale: float) -> Any:
-        """Return the plaintext of (slots,) float64 values."""
+        """Return the plaintext of (ring_slots,) float64 values, those of all images."""
         if not 0 <= level <= self.parameters.top_level:
             raise InvalidProgram(f"OpenFHE cannot encode at level {level}")
-        done, slots = self.parameters.top_level - level, self.parameters.slots
+        done, slots = self.parameters.top_level - level, self.parameters.ring_slots
         values = values * (scale / self.nominal(level))
         # As if the degree were 1: for higher ones OpenFHE rounds before it multiplies.
         plain = self.fhe.MakeCKKSPackedPlaintext(values, 1, done, None, slots)

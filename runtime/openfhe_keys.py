@@ -27,7 +27,7 @@ class EvaluationKeys:
     """The keys of one client in OpenFHE's tables; they leave with the last of these."""
 
     tag: str
-    rotations: frozenset[int]  # left steps, in [1, slots)
+    rotations: frozenset[int]  # left steps of the slots of an image, in [1, slots)
     has_product: bool
 
     def __post_init__(self) -> None:
@@ -44,7 +44,9 @@ def _release(tag: str) -> None:
 def held(context: OpenfheContext, tag: str) -> EvaluationKeys:
     """Return the keys that OpenFHE's tables hold for `tag`."""
     steps = _steps(context.parameters.ring_degree)
-    rotations = frozenset(steps[index] for index in automorphisms(tag) if index in steps)
+    batch = context.parameters.batch
+    turns = (steps[index] for index in automorphisms(tag) if index in steps)
+    rotations = frozenset(turn // batch for turn in turns if turn % batch == 0)
     product = fhe.CryptoContext.GetAllEvalMultKeys().get(tag)  # a list of one key
     return EvaluationKeys(tag, rotations - {0}, bool(product))
 
@@ -59,7 +61,7 @@ def needed(parameters: EncryptionParameters, manifest: KeyManifest) -> list[int]
     if manifest.bootstrapping and how is not None:
         steps |= rotation_steps(parameters.ring_degree, how)
         others = frozenset(order - back for back in (1, 2, 4))  # conjugation; changes of secret
-    return sorted(others | {pow(5, step, order) for step in steps})
+    return sorted(others | {pow(5, step * parameters.batch, order) for step in steps})
 
 
 def is_held(tag: str) -> bool:

@@ -7,7 +7,6 @@ beyond its steps is one factor, which large rings share.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle
@@ -37,12 +36,6 @@ _DEGREE: Final = 15
 _EXTENDED_PRODUCT: Final = 1.3  # times a product with a plaintext, and a sum; fitted, bench
 
 Told = Callable[[str], None]
-
-
-def threads() -> int:
-    """Return how many threads OpenFHE computes with."""
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(told) if told.isdigit() and int(told) else os.cpu_count() or 1
 
 
 def measure(ring_degree: int, watch: Stopwatch, tell: Told = lambda what: None) -> OpenfheSteps:

@@ -63,6 +63,18 @@ class Frame:
             position += count
         return bytes(archive)
 
+    def residues(self, archive: bytes) -> NDArray[np.uint64]:
+        """Return the (limbs, ring_degree) residues in the archive of an object of this kind."""
+        starts = _limb_starts(archive, self._ring_degree, self._primes)
+        return np.stack([np.frombuffer(archive, "<u8", self._ring_degree, s) for s in starts])
+
+    def archive(self, residues: NDArray[np.uint64]) -> bytes:
+        """Return an archive with the (limbs, ring_degree) `residues`, each below its prime."""
+        archive = bytearray(self._archive)
+        for start, limb in zip(self._starts, residues, strict=True):
+            archive[start : start + limb.nbytes] = limb.astype("<u8").tobytes()
+        return bytes(archive)
+
 
 def _residues(data: Bytes, width: int) -> NDArray[np.uint64]:
     packed = np.frombuffer(data, np.uint8).reshape(-1, width)

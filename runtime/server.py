@@ -42,35 +42,41 @@ class Server:
     def run(self, data: bytes, place: str = "", trace: Trace | None = None) -> bytes:
         """Return the encrypted output of an encrypted input; `trace` records where time goes.
 
+        A plan for batches answers for as many images as the input carries, in the same time.
+
         Raise `CompileError`, naming `place`, unless `data` was encrypted for this plan.
         """
         place = place or "encrypted input"
         if trace is None:
-            return self._write(executor.run(self._prepared, self._read(data, place)))
+            inputs, images = self._read(data, place)
+            return self._write(executor.run(self._prepared, inputs), images)
         trace.begin(self.plan.server.program, self.plan.server.labels)
         with trace.phase(READ):
-            inputs = trace.call("load", lambda: self._read(data, place))
+            inputs, images = trace.call("load", lambda: self._read(data, place))
         with trace.phase(COMPUTE):
             results = executor.run(self._prepared, inputs, trace=trace)
         with trace.phase(WRITE):
-            return trace.call("save", lambda: self._write(results))
+            return trace.call("save", lambda: self._write(results, images))
 
-    def _read(self, data: bytes, place: str) -> dict[str, list[Any]]:
+    def _read(self, data: bytes, place: str) -> tuple[dict[str, list[Any]], int]:
+        """Return the ciphertexts of every input, and how many images share them."""
         part = self.plan.client
-        blobs = container.unpack(data, "encrypted input", part, place)
+        blobs, images = container.unpack_message(data, "encrypted input", part, place)
         counts = {item.name: item.layout.blocks for item in part.inputs}
         check_names({name: len(b) for name, b in blobs.items()}, counts, place)
-        return {item.name: self._load(item, blobs[item.name], place) for item in part.inputs}
+        inputs = {item.name: self._load(item, blobs[item.name], place) for item in part.inputs}
+        return inputs, images
 
-    def _write(self, results: dict[str, list[Any]]) -> bytes:
+    def _write(self, results: dict[str, list[Any]], images: int) -> bytes:
         part, save = self.plan.client, self._evaluator.save
         answers = {
             item.name: tuple(save(block, item.level, item.scale) for block in results[item.name])
             for item in part.outputs
         }
-        return container.pack("encrypted output", part, answers)
+        return container.pack("encrypted output", part, answers, images)
 
     def _load(self, item: PlanInput, blobs: tuple[container.Blob, ...], place: str) -> list[Any]:
         place = f"{place}: tensor '{item.name}'"
-        load = self._evaluator.load
-        return [load(blob, item.level, item.scale, place) for blob in blobs]
+        load, level, scale = self._evaluator.load, item.level, item.scale
+        backend = self._evaluator.backend
+        return executor.each(backend, lambda blob: load(blob, level, scale, place), blobs)

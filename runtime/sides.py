@@ -28,11 +28,11 @@ class Secret(Protocol):
         ...
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
-        """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit."""
+        """Return a ciphertext of (ring_slots,) values; raise `CompileError` if they do not fit."""
         ...
 
     def decrypt(self, data: Blob, level: int, scale: float, place: str) -> Array:
-        """Return the (slots,) values of a ciphertext at (level, scale)."""
+        """Return the (ring_slots,) values of a ciphertext at (level, scale)."""
         ...
 
 

@@ -181,7 +181,4 @@ def _encrypted(item: PlanInput, values: Array, backend: _Exact | Simulator) -> l
 
 def finish(item: PlanOutput, raw: Array) -> AnyArray:
     """Return (samples, elements) raw values after the epilogue; samples on the first axis."""
-    finished = [epilogue.apply(row.reshape(item.shape), item.epilogue) for row in raw]
-    stacked = np.stack(finished)
-    batched = item.shape[:1] == (1,) and stacked.ndim > 1 and stacked.shape[1] == 1
-    return stacked[:, 0] if batched else stacked
+    return epilogue.apply_each(raw, item.shape, item.epilogue)

@@ -8,6 +8,7 @@ whole matrix is one sparse product, with the errors of its steps added up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 
 import numpy as np
 import scipy.sparse as sp
@@ -107,6 +108,8 @@ class Simulator(Cleartext):
         entering, turns = _entering(instruction, switch**2), _turns(instruction)
         rounded = _rounded(instruction)
         rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
+        if instruction.matrix.period == 1:  # one coefficient is rounded, however many images
+            rounding /= sqrt(self.parameters.batch)
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
             x, scale = np.concatenate([b.values for b in blocks], axis=1), blocks[0].scale
@@ -127,7 +130,7 @@ class Simulator(Cleartext):
         return kernel
 
     def _switching(self, level: int) -> Array:
-        return noise.key_switching(self.parameters, level)
+        return noise.usual_key_switching(self.parameters, level)
 
     def _noisy(self, x: Slots, deviation: float | Array) -> Slots:
         """Add an error of `deviation` (before division by the scale) to every slot."""
@@ -215,8 +218,9 @@ def _turns(instruction: LinearTransform) -> list[int]:
     """Return the giant steps of each output block."""
     index = products(instruction.matrix, instruction.twin).index
     giant, _ = _shifts(instruction, index[:, 2])
-    blocks = range(instruction.matrix.out_blocks)
-    return [np.unique(giant[(index[:, 0] == block) & (giant != 0)]).size for block in blocks]
+    turned = giant != 0
+    pairs = np.unique(np.stack([index[turned, 0], giant[turned]]), axis=1)
+    return [int(count) for count in np.bincount(pairs[0], minlength=instruction.matrix.out_blocks)]
 
 
 def _rounded(instruction: LinearTransform) -> list[float]:
@@ -224,7 +228,7 @@ def _rounded(instruction: LinearTransform) -> list[float]:
     matrix = instruction.matrix
     index = products(matrix, instruction.twin).index
     share = matrix.period / matrix.slots
-    return [share * int((index[:, 0] == block).sum()) for block in range(matrix.out_blocks)]
+    return [share * int(count) for count in np.bincount(index[:, 0], minlength=matrix.out_blocks)]
 
 
 def _shifts(

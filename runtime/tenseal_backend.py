@@ -17,6 +17,7 @@ from tenseal import sealapi as seal
 
 from hec.compiler.errors import InvalidProgram, fail
 from hec.compiler.key_manifest import KeyManifest
+from hec.runtime.images import for_all_images
 from hec.runtime.tenseal_context import SCALE_TOLERANCE, SEAL_ERRORS, TensealContext
 
 
@@ -32,7 +33,7 @@ class TensealBackend:
         relin_keys: seal.RelinKeys | None = None,
         galois_keys: Sequence[seal.GaloisKeys] = (),
     ) -> None:
-        self.context = context
+        self.context, self._batch = context, context.parameters.batch
         self._relin_keys = relin_keys
         self._galois_keys = tuple(galois_keys)
         self._evaluator = seal.Evaluator(context.seal)
@@ -54,12 +55,13 @@ class TensealBackend:
     def encode(self, values: NDArray[np.float64], level: int, scale: float) -> seal.Plaintext:
         """Encode (slots,) values, or one number for all slots, for use at `level`.
 
-        What rounds to zero becomes the smallest number, 1 / scale in every slot, less than the
-        rounding error: a ciphertext times zero is no longer encrypted, and SEAL refuses it.
+        All images of a batch get the same. What rounds to zero becomes the smallest number,
+        1 / scale in every slot, less than the rounding error: a ciphertext times zero is no longer
+        encrypted, and SEAL refuses it.
         """
         plain = seal.Plaintext()
         with _refusals("encode"):
-            self._encode(values.tolist(), level, scale, plain)
+            self._encode(for_all_images(values, self._batch).tolist(), level, scale, plain)
             if plain.is_zero():
                 self._encode(1 / scale, level, scale, plain)
         return plain
@@ -102,6 +104,12 @@ class TensealBackend:
         with _refusals("add"), _scale_of(x, y):
             self._evaluator.add(x, y, out)
         return out
+
+    def accumulate(self, total: seal.Ciphertext, x: seal.Ciphertext) -> seal.Ciphertext:
+        """Add `x` to `total` in place, which saves memory for the sum."""
+        with _refusals("add"), _scale_of(total, x):
+            self._evaluator.add_inplace(total, x)
+        return total
 
     def multiply(self, x: seal.Ciphertext, y: seal.Ciphertext) -> seal.Ciphertext:
         """Multiply slotwise and relinearize; a square, which is cheaper, when x is y."""

@@ -66,7 +66,7 @@ class TensealSecret:
             file.write(keys.pack_evaluation_keys(part, relin, galois))
 
     def encrypt(self, values: Array, level: int, scale: float, place: str) -> bytes:
-        """Return the ciphertext of (slots,) values; raise `CompileError` if they do not fit.
+        """Return the ciphertext of (ring_slots,) values; raise `CompileError` if they do not fit.
 
         With the secret key a fresh ciphertext has about 7 bits less noise than with a public one,
         and half of it travels as a seed.
@@ -80,7 +80,7 @@ class TensealSecret:
         return to_bytes(fresh, self.context.ciphertext_bytes(level))
 
     def decrypt(self, data: bytes | memoryview, level: int, scale: float, place: str) -> Array:
-        """Return the (slots,) values of a ciphertext at (level, scale)."""
+        """Return the (ring_slots,) values of a ciphertext at (level, scale)."""
         ciphertext = self.context.load_ciphertext(data, level, scale, place)
         plain = seal.Plaintext()
         self._decryptor.decrypt(ciphertext, plain)

@@ -58,8 +58,9 @@ class TensealContext:
             data = data.next_context_data()
 
     def galois_element(self, steps: int) -> int:
-        """Return the automorphism that rotates left by `steps`, any sign."""
-        return pow(3, steps % self.parameters.slots, 2 * self.parameters.ring_degree)
+        """Return the automorphism that rotates the slots of images left by `steps`, any sign."""
+        turn = steps % self.parameters.slots * self.parameters.batch
+        return pow(3, turn, 2 * self.parameters.ring_degree)
 
     def ciphertext_bytes(self, level: int) -> int:
         """Return the most bytes that a saved ciphertext at `level` takes."""

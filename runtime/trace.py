@@ -30,11 +30,14 @@ _TIMED: Final = (
     "add",
     "accumulate",
     "multiply",
+    "multiply_only",
+    "relinearize",
+    "weighted_sums",
     "rescale",
     "mod_switch",
     "bootstrap",
 )
-_PASSED: Final = ("level", "scale", "linear_kernel", "encodes_beside")
+_PASSED: Final = ("level", "scale", "linear_kernel", "encodes_beside", "each")
 _NANO: Final = 1e-9
 READ, COMPUTE, WRITE = "read the request", "compute", "write the reply"
 WAIT: Final = "wait for a plaintext"

@@ -94,6 +94,11 @@ class Session:
         values = self.random.uniform(-1, 1, self.parameters.slots)
         return values, self.encrypted(values, level, scale)
 
+    def fresh_all(self, level: int) -> tuple[Array, Any]:
+        """Return random values in [-1, 1] for every slot of the ring, and their ciphertext."""
+        values = self.random.uniform(-1, 1, self.parameters.ring_slots)
+        return values, self.encrypted(values, level)
+
     def decrypted(self, x: Any) -> Array:
         """Return the values of a ciphertext, as the client reads it."""
         level, scale = self.backend.level(x), self.backend.scale(x)
