@@ -29,7 +29,7 @@ from hec.compiler.liveness import bytes_alive
 from hec.compiler.message_sizes import stored_bytes
 from hec.compiler.typing_rules import infer_types
 
-DEFAULT_MAX_RAM: Final = 12.5e9  # bytes that a server takes: what a laptop of 16 GB can spare
+DEFAULT_MAX_RAM: Final = 10.9e9  # bytes that a server takes: what a laptop of 16 GB can spare
 _SEAL_PROCESS_BYTES: Final = 62 * 10**6  # interpreter, numpy, TenSEAL; measured 2026-11-27
 _PROCESS_BYTES: Final = 105 * 10**6  # with OpenFHE, and its tables; measured 2026-11-27
 _UNPACKING: Final = 2.5  # times the keys of a group, as they travel; measured 2026-11-27
