@@ -47,8 +47,9 @@ def raw_exchange(ring_degree: int) -> ExchangeCosts:
     return ExchangeCosts(Line(40e-6, 35e-6 * factor), Line(40e-6, 25e-6 * factor), 100e-6)
 
 
-def saved_exchange(steps: SealSteps) -> ExchangeCosts:
+def saved_exchange(program: Program, table: CostTable = REFERENCE) -> ExchangeCosts:
     """Return what SEAL's own compressed form costs."""
+    steps = table.seal_steps(program.parameters.ring_degree)
     return ExchangeCosts(steps.save, steps.load, 100e-6)
 
 

@@ -35,7 +35,7 @@ from hec.compiler.errors import InvalidProgram
 from hec.compiler.kernels import ConstantCache, EncodedLinear, at_once
 from hec.compiler.liveness import last_uses
 from hec.compiler.memory import kept_diagonals
-from hec.compiler.typing_rules import infer_types
+from hec.compiler.typing_rules import infer_types, operands
 from hec.runtime.input_checks import check_names
 from hec.runtime.streaming import Streamed, streaming
 from hec.runtime.trace import Trace
@@ -51,6 +51,7 @@ class Prepared(Generic[Ciphertext, Plaintext]):
     program: Program
     backend: Backend[Ciphertext, Plaintext]
     linear: Mapping[int, Kernel[Ciphertext, Plaintext]]
+    expanded: Mapping[int, EncodedLinear[Plaintext]]  # what `linear` runs, where steps do
     vectors: Mapping[int, list[Plaintext]]  # of AddPlain, one per block
     constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
     released: tuple[tuple[int, ...], ...]  # the values whose last use is here
@@ -67,6 +68,7 @@ def prepare(
     """
     types, kept = infer_types(program), kept_diagonals(program, room)
     linear: dict[int, Kernel[Ciphertext, Plaintext]] = {}
+    expanded: dict[int, EncodedLinear[Plaintext]] = {}
     streamed: dict[int, list[Streamed[Plaintext]]] = {}
     vectors: dict[int, list[Plaintext]] = {}
     constants: dict[int, list[ConstantCache[Plaintext]]] = {}
@@ -81,6 +83,7 @@ def prepare(
                 encoded = kernels.encode_linear(instruction, backend, level, make)
                 if position not in kept:
                     streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
+                expanded[position] = encoded
                 linear[position] = partial(_expanded, encoded)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
@@ -90,7 +93,7 @@ def prepare(
             case _:
                 pass  # nothing to encode
     released = last_uses(program)
-    return Prepared(program, backend, linear, vectors, constants, released, streamed)
+    return Prepared(program, backend, linear, expanded, vectors, constants, released, streamed)
 
 
 def run(
@@ -155,53 +158,48 @@ def _step(
     position: int,
     values: Mapping[int, list[Ciphertext]],
 ) -> list[Ciphertext]:
+    instruction = prepared.program.instructions[position]
+    if isinstance(instruction, LinearTransform):
+        return prepared.linear[position](values[instruction.operand], prepared.backend)
+    rows = zip(*(values[operand] for operand in operands(instruction)), strict=True)
+    return [compute_block(prepared, position, x, block) for block, x in enumerate(rows)]
+
+
+def compute_block(
+    prepared: Prepared[Ciphertext, Plaintext],
+    position: int,
+    x: Sequence[Ciphertext],
+    block: int,
+) -> Ciphertext:
+    """Return one block of an instruction that takes just that block, `x`, of its operands."""
     backend, instruction = prepared.backend, prepared.program.instructions[position]
     match instruction:
-        case LinearTransform():
-            return prepared.linear[position](values[instruction.operand], backend)
         case RotateSum():
-            x, steps = values[instruction.operand], instruction.steps
-            return [kernels.apply_rotate_sum(block, steps, backend) for block in x]
+            return kernels.apply_rotate_sum(x[0], instruction.steps, backend)
         case AddPlain():
-            pairs = zip(values[instruction.operand], prepared.vectors[position], strict=True)
-            return [backend.add_plain(block, plain) for block, plain in pairs]
+            return backend.add_plain(x[0], prepared.vectors[position][block])
         case Add():
-            couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return [backend.add(left, right) for left, right in couples]
+            return backend.add(x[0], x[1])
         case Multiply():
-            couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return [backend.multiply(left, right) for left, right in couples]
+            return backend.multiply(x[0], x[1])
         case Polynomial():
-            return _polynomial(prepared, position, instruction, values[instruction.operand])
+            primes, constants = prepared.program.parameters.primes, prepared.constants[position]
+            return kernels.apply_polynomial(
+                x[0], instruction, block, backend, primes, constants[block]
+            )
         case Bootstrap():
             if not isinstance(backend, Refreshes):
                 raise InvalidProgram("this backend cannot refresh ciphertexts")
-            x, series = values[instruction.operand], instruction.coefficients
-            return [backend.bootstrap(block, series) for block in x]
+            refreshed: Ciphertext = backend.bootstrap(x[0], instruction.coefficients)
+            return refreshed
         case Rescale():
-            return [backend.rescale(block) for block in values[instruction.operand]]
+            return backend.rescale(x[0])
         case ModSwitch():
-            x, level = values[instruction.operand], instruction.level
-            return [backend.mod_switch(block, level) for block in x]
-        case Input() | Output():
-            return []  # `run` has dealt with them
+            return backend.mod_switch(x[0], instruction.level)
+        case LinearTransform() | Input() | Output():
+            raise InvalidProgram(f"{type(instruction).__name__} does not work block by block")
         case _:
             assert_never(instruction)
-
-
-def _polynomial(
-    prepared: Prepared[Ciphertext, Plaintext],
-    position: int,
-    instruction: Polynomial,
-    x: list[Ciphertext],
-) -> list[Ciphertext]:
-    primes, constants = prepared.program.parameters.primes, prepared.constants[position]
-    return [
-        kernels.apply_polynomial(
-            block, instruction, number, prepared.backend, primes, constants[number]
-        )
-        for number, block in enumerate(x)
-    ]
 
 
 def _check_inputs(program: Program, inputs: Mapping[str, list[Ciphertext]]) -> None:
