@@ -34,6 +34,14 @@ def available_cores() -> int:
     return max(1, cores)
 
 
+def is_busy(workers: int) -> bool:
+    """Tell whether others want so much of this machine that `workers` would wait for each other.
+
+    By the load of the last minute, to which they have added up to one each themselves.
+    """
+    return os.getloadavg()[0] > (os.cpu_count() or 1) + workers / 2
+
+
 def why_not() -> str:
     """Return why this process should not fork; empty if it may.
 

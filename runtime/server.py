@@ -14,6 +14,7 @@ from hec.compiler.worker_memory import worker_bytes
 from hec.compiler.worker_schedule import saved_exchange
 from hec.runtime import container, executor, sides
 from hec.runtime.exchange import WorkerLost
+from hec.runtime.forking import is_busy
 from hec.runtime.input_checks import check_names
 from hec.runtime.trace import COMPUTE, READ, WRITE, Trace
 from hec.runtime.worker_choice import most_workers, schedule_within
@@ -27,7 +28,8 @@ class Server:
 
     On SEAL, one prediction is computed by at most `workers` processes, which are forked here and
     end with `close`, with this object, and with this process. Not given, that is the number of
-    cores, and 1 where this process has other threads: create servers before you start any.
+    cores, and 1 where this process has other threads: create servers before you start any; and
+    while others keep the cores busy, this process computes alone.
 
     The keys are bytes, or the path of their file, which on OpenFHE saves gigabytes of memory. The
     process takes at most `max_ram` bytes: encoded diagonals are kept as far as that goes, the
@@ -60,6 +62,7 @@ class Server:
         if schedule is not None:
             room -= worker_bytes(program, schedule)
         self._prepared = executor.prepare(program, self._evaluator.backend, room)
+        self._yields = workers is None  # to others that keep the machine busy
         self._workers: Workers[Any, Any] | None = None
         if schedule is not None and copies is not None:
             self._workers = Workers(self._prepared, schedule, copies)
@@ -102,7 +105,7 @@ class Server:
     def _compute(
         self, inputs: dict[str, list[Any]], trace: Trace | None = None
     ) -> dict[str, list[Any]]:
-        if self._workers is not None:
+        if self._workers is not None and not (self._yields and is_busy(self.workers)):
             try:
                 return self._workers.run(inputs, trace)
             except WorkerLost as lost:
