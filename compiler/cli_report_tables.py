@@ -126,6 +126,7 @@ def _server_facts(server: ServerReport) -> Facts:
             "forecast",
             f"{duration(server.seconds)} for one prediction: {server.costs}",
         ),
+        *_more_cores(server),
         (
             "memory",
             f"{size(memory.peak)} on the server: keys {size(memory.keys)}, encoded weights"
@@ -138,6 +139,16 @@ def _server_facts(server: ServerReport) -> Facts:
     if found is not None:
         facts.append(("fits", f"move the outputs by {share(found.error)} of their size"))
     return [*facts, *_bootstrap_facts(server)]
+
+
+def _more_cores(server: ServerReport) -> Facts:
+    """Return what more cores would gain."""
+    if not server.on_cores:
+        return []
+    told = ", ".join(
+        f"{duration(x.seconds)} on {x.cores} ({size(x.bytes)} more)" for x in server.on_cores
+    )
+    return [("more cores", told)]
 
 
 def _bootstrap_facts(server: ServerReport) -> Facts:

@@ -1,15 +1,16 @@
 """Walk a Program in one of several processes, as `executor.run` does in one.
 
 Of a matrix that is shared out, a baby step that arrives is multiplied at once with every diagonal
-of it, so that nobody waits as long as there is something to do, and is not kept.
+of it, and let go, so that nobody waits as long as there is something to do; unless the sums that
+wait for the next one would take more memory than the baby steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic
+from typing import Generic, TypeAlias, TypeVar
 
 from hec.compiler.backend import Backend, Ciphertext, Plaintext
 from hec.compiler.ckks_ir import Input, LinearTransform, Output, ValueType
@@ -21,7 +22,9 @@ from hec.runtime.executor import Prepared, compute_block
 from hec.runtime.streaming import streaming
 from hec.runtime.trace import Trace
 
-Given = Mapping[str, list[Ciphertext]]
+Given: TypeAlias = Mapping[str, list[Ciphertext]]
+Diagonal: TypeAlias = Callable[[], Plaintext]
+Key = TypeVar("Key")
 
 
 def run(
@@ -127,46 +130,65 @@ class _Linear(Generic[Ciphertext, Plaintext]):
     ) -> None:
         self._backend: Backend[Ciphertext, Plaintext] = walk.prepared.backend
         self._exchange, self._shares, self._count = walk.exchange, shares, count
-        self._sums: dict[Turn, Ciphertext] = {}  # of this process's giant steps
-        self._terms: dict[Turn, list[tuple[Turn, Callable[[], Plaintext]]]] = {}  # by baby
-        for block, turn in shares.giants[walk.exchange.me]:
-            for step in encoded.giants[block][turn]:
+        mine = shares.giants[walk.exchange.me]
+        self._giants = {(block, turn): encoded.giants[block][turn] for block, turn in mine}
+        self._terms: dict[Turn, list[tuple[Turn, Diagonal[Plaintext]]]] = {}  # by baby
+        for giant, steps in self._giants.items():
+            for step in steps:
                 terms = self._terms.setdefault((step.block, step.baby), [])
-                terms.append(((block, turn), step.diagonal))
+                terms.append((giant, step.diagonal))
 
     def blocks(self, x: Mapping[int, Ciphertext]) -> dict[int, Ciphertext]:
         """Return the blocks of the result that this process holds, from all of the operand's."""
+        babies = self._babies(x)
+        few = len(self._giants) <= len(self._terms)
+        return self._added_up(self._parts(self._sums(babies) if few else self._each(babies)))
+
+    def _babies(self, x: Mapping[int, Ciphertext]) -> Iterator[tuple[Turn, Ciphertext]]:
+        """Yield every baby step that is needed here, as soon as it is there."""
 
         def rotated(baby: Turn) -> Ciphertext:
             return self._backend.rotate(x[baby[0]], baby[1])
 
+        made = self._shares.babies
         for baby in sorted(self._terms):
             if not baby[1]:
-                self._use(baby, x[baby[0]])
-            elif self._shares.babies is None:
-                self._use(baby, rotated(baby))
-        if self._shares.babies is not None:
-            wanted = self._terms.__contains__
-            for baby, y in self._exchange.share(self._shares.babies, rotated, wanted):
-                self._use(baby, y)
-        return self._added_up(self._own_parts())
+                yield baby, x[baby[0]]
+            elif made is None:
+                yield baby, rotated(baby)
+        if made is not None:
+            yield from self._exchange.share(made, rotated, self._terms.__contains__)
 
-    def _use(self, baby: Turn, y: Ciphertext) -> None:
-        """Multiply a baby step by all of its diagonals."""
-        for turn, diagonal in self._terms.get(baby, ()):
-            product = self._backend.multiply_plain(y, diagonal())
-            known = self._sums.get(turn)
-            self._sums[turn] = product if known is None else self._backend.add(known, product)
+    def _sums(self, babies: Iterable[tuple[Turn, Ciphertext]]) -> Iterator[tuple[Turn, Ciphertext]]:
+        """Yield the sum of each giant step; a baby step is multiplied when it comes, and let go."""
+        sums: dict[Turn, Ciphertext] = {}
+        for baby, y in babies:
+            for giant, diagonal in self._terms.get(baby, ()):
+                product = self._backend.multiply_plain(y, diagonal())
+                self._add(sums, giant, product)
+        for giant in self._giants:
+            yield giant, sums.pop(giant)
 
-    def _own_parts(self) -> dict[int, Ciphertext]:
+    def _each(self, babies: Iterable[tuple[Turn, Ciphertext]]) -> Iterator[tuple[Turn, Ciphertext]]:
+        """Yield the same, sum after sum: baby steps are kept, of which there are fewer."""
+        kept = {baby: y for baby, y in babies if baby in self._terms}
+        for giant, steps in self._giants.items():
+            total: dict[Turn, Ciphertext] = {}
+            for step in steps:
+                y = kept[step.block, step.baby]
+                self._add(total, giant, self._backend.multiply_plain(y, step.diagonal()))
+            yield giant, total[giant]
+
+    def _parts(self, sums: Iterable[tuple[Turn, Ciphertext]]) -> dict[int, Ciphertext]:
         """Return this process's part of every block of the result."""
         found: dict[int, Ciphertext] = {}
-        for block, turn in sorted(self._sums):
-            total = self._sums.pop((block, turn))
-            turned = self._backend.rotate(total, turn) if turn else total
-            known = found.get(block)
-            found[block] = turned if known is None else self._backend.add(known, turned)
+        for (block, turn), total in sums:
+            self._add(found, block, self._backend.rotate(total, turn) if turn else total)
         return found
+
+    def _add(self, sums: dict[Key, Ciphertext], key: Key, x: Ciphertext) -> None:
+        known = sums.get(key)
+        sums[key] = x if known is None else self._backend.add(known, x)
 
     def _added_up(self, own: dict[int, Ciphertext]) -> dict[int, Ciphertext]:
         """Exchange parts; sums modulo primes are exact, so their order does not matter."""
@@ -179,6 +201,5 @@ class _Linear(Generic[Ciphertext, Plaintext]):
         )
         for (worker, block), part in others:
             if worker != me:
-                known = found.get(block)
-                found[block] = part if known is None else self._backend.add(known, part)
+                self._add(found, block, part)
         return {block: found[block] for block in held(me, blocks, workers)}

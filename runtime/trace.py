@@ -138,6 +138,11 @@ class Trace:
             into += [Span(what, start, end, -number) for what, start, end, _ in spans]
 
     @property
+    def workers(self) -> int:
+        """Return how many processes computed."""
+        return len({span.thread for span in self.instructions if span.thread < 0}) + 1
+
+    @property
     def wall(self) -> float:
         """Return the seconds of the whole run."""
         if not self.phases:
