@@ -14,7 +14,6 @@ from math import ceil
 from pathlib import Path
 from typing import Final, NoReturn
 
-_TASKS: Final = Path("/proc/self/task")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")  # microseconds, or max; of a period
 _STANDARD: Final = (0, 1, 2)
@@ -46,19 +45,16 @@ def why_not() -> str:
     """Return why this process should not fork; empty if it may.
 
     Linux only: elsewhere there is no memory file. A fork copies only the thread that asks for it,
-    and what other threads hold stays locked. numpy's threads are no obstacle: they end before every
-    fork, and start again; so they are counted after one.
+    and what others hold stays locked in the copy, where nobody opens it: that goes for all that
+    threads of Python may hold. Threads of libraries (numpy's, onnxruntime's) hold nothing that
+    workers ask for, as libc and numpy see to their own locks.
     """
     if not sys.platform.startswith("linux") or not hasattr(os, "memfd_create"):
         return "this system is not Linux"
-    if not _DESCRIPTORS.is_dir() or not _TASKS.is_dir():
+    if not _DESCRIPTORS.is_dir():
         return "/proc is not there"
-    try:
-        _end(fork(lambda: None, ()))
-    except OSError as error:
-        return f"no process can be started: {error.strerror}"
-    threads = len(list(_TASKS.iterdir()))
-    return f"this process has {threads} threads" if threads > 1 else ""
+    threads = len(sys._current_frames())
+    return f"this process has {threads} threads of Python" if threads > 1 else ""
 
 
 def fork(work: Callable[[], None], kept: Collection[int]) -> int:
@@ -68,7 +64,7 @@ def fork(work: Callable[[], None], kept: Collection[int]) -> int:
     """
     parent = os.getpid()
     with warnings.catch_warnings():
-        # Python warns of threads, numpy's included; `why_not` has looked for others.
+        # Since 3.12 Python warns of threads of libraries, too; `why_not` has looked for others.
         warnings.simplefilter("ignore", DeprecationWarning)
         process = os.fork()
     if process:
@@ -83,11 +79,6 @@ def reap(process: int) -> None:
         if not found:  # it is there, so that its number is not another one's by now
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
-
-
-def _end(process: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(process, 0)
 
 
 def _work(work: Callable[[], None], kept: Collection[int], parent: int) -> NoReturn:

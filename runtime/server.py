@@ -28,7 +28,7 @@ class Server:
 
     On SEAL, one prediction is computed by at most `workers` processes, which are forked here and
     end with `close`, with this object, and with this process. Not given, that is the number of
-    cores, and 1 where this process has other threads: create servers before you start any; and
+    cores, and 1 where Python has other threads here: create servers before you start any; and
     while others keep the cores busy, this process computes alone.
 
     The keys are bytes, or the path of their file, which on OpenFHE saves gigabytes of memory. The

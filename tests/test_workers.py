@@ -324,9 +324,10 @@ def test_time_spent_waiting_and_passing_on_is_no_work_of_the_library() -> None:
 
 def test_a_process_with_threads_of_its_own_does_not_fork() -> None:
     script = (
-        "import threading, time, numpy as np\n"
+        "import os, threading, time, numpy as np, onnxruntime\n"
         "from hec.runtime.forking import why_not\n"
-        "np.ones((300, 300)) @ np.ones((300, 300))\n"  # numpy's threads do not count
+        "np.ones((300, 300)) @ np.ones((300, 300))\n"
+        "assert len(os.listdir('/proc/self/task')) > 1\n"  # of numpy, onnxruntime: no matter
         "print(why_not())\n"
         "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
         "print(why_not())\n"
@@ -334,7 +335,7 @@ def test_a_process_with_threads_of_its_own_does_not_fork() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "\nthis process has 2 threads\n"
+    assert done.stdout == "\nthis process has 2 threads of Python\n"
     assert not done.stderr
 
 
@@ -368,14 +369,14 @@ def test_a_machine_is_busy_if_more_than_its_cores_are_wanted(
 
 
 def test_workers_that_cannot_be_had_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_choice, "why_not", lambda: "this process has 2 threads")
+    monkeypatch.setattr(worker_choice, "why_not", lambda: "this process has 2 threads of Python")
     monkeypatch.setattr(worker_choice, "available_cores", lambda: 4)
     assert worker_choice.most_workers(None, True) == 1
     assert worker_choice.most_workers(None, False) == 1
     with pytest.raises(CompileError) as error:
         worker_choice.most_workers(2, True)
     assert str(error.value) == (
-        "2 workers cannot be started: this process has 2 threads\n"
+        "2 workers cannot be started: this process has 2 threads of Python\n"
         "  help: leave the number of workers out: the server then takes what it can"
     )
     with pytest.raises(CompileError) as error:
