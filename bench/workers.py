@@ -3,7 +3,8 @@
 python bench/workers.py [MODEL ...] --data FOLDER --workers 2 --runs 15
 
 Each network in a process of its own, which holds two servers. They predict in turn, so that what
-else the machine does meets both; the fastest run of each stands for a quiet machine.
+else the machine does meets both; the fastest run of each stands for a quiet machine. On a busy one
+look at processor seconds: those of the busiest process are what several would take on free cores.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ COLUMNS = [
     rows.Column("median", "several_median"),
     rows.Column("times faster (fastest)", "ratio"),
     rows.Column("(median)", "median_ratio"),
+    rows.Column("one process cpu s", "alone_cpu"),
+    rows.Column("busiest of several", "several_cpu"),
     rows.Column("processes", "workers"),
     rows.Column("memory of the others MB", "worker_bytes", rows.megabytes),
     rows.Column("start s", "start_seconds"),
@@ -52,41 +55,55 @@ def measure(name: str, folder: Path, workers: int, runs: int) -> rows.Row:
     with several:
         if alone.run(request) != several.run(request):
             raise SystemExit(f"{name}: several processes answer something else")
-        times = np.array(
-            [[seconds(server, request) for server in (alone, several)] for _ in range(runs)]
-        )
+        servers = (alone, several)
+        taken = np.array([[measured(server, request) for server in servers] for _ in range(runs)])
         found, memory = several.workers, private_bytes()
-    fastest, median = times.min(axis=0).tolist(), np.median(times, axis=0).tolist()
+    fastest, median = taken.min(axis=0).tolist(), np.median(taken, axis=0).tolist()
     shared = shared_out(work, found).total_seconds if found > 1 else sum(work.seconds)
     return {
         "workers": found,
-        "alone_fastest": fastest[0],
-        "alone_median": median[0],
+        "alone_fastest": fastest[0][0],
+        "alone_median": median[0][0],
+        "alone_cpu": fastest[0][1],
         "alone_forecast": sum(work.seconds),
-        "several_fastest": fastest[1],
-        "several_median": median[1],
+        "several_fastest": fastest[1][0],
+        "several_median": median[1][0],
+        "several_cpu": fastest[1][1],
         "several_forecast": shared,
-        "ratio": fastest[0] / fastest[1],
-        "median_ratio": median[0] / median[1],
+        "ratio": fastest[0][0] / fastest[1][0],
+        "median_ratio": median[0][0] / median[1][0],
         "worker_bytes": memory,
         "start_seconds": start - alone_start,
         "load": os.getloadavg()[0],
     }
 
 
-def seconds(server: hec.Server, request: bytes) -> float:
-    """Return the seconds of one prediction."""
-    start = time.perf_counter()
+def measured(server: hec.Server, request: bytes) -> tuple[float, float]:
+    """Return the seconds of one prediction, and the processor's of the busiest process."""
+    group = [os.getpid(), *children()]
+    before, start = [processor_seconds(process) for process in group], time.perf_counter()
     server.run(request)
-    return time.perf_counter() - start
+    taken = time.perf_counter() - start
+    after = [processor_seconds(process) for process in group]
+    return taken, max(late - early for early, late in zip(before, after, strict=True))
+
+
+def processor_seconds(process: int) -> float:
+    """Return how long a process has run on any core."""
+    return int(Path(f"/proc/{process}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+
+
+def children() -> list[int]:
+    """Return the processes that this one has started."""
+    file = Path(f"/proc/self/task/{os.getpid()}/children")
+    return [int(number) for number in file.read_text(encoding="ascii").split()]
 
 
 def private_bytes() -> float:
     """Return the memory of all child processes that they share with nobody."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     lines = [
         line.split()
-        for child in children
+        for child in children()
         for line in Path(f"/proc/{child}/smaps_rollup").read_text(encoding="ascii").splitlines()
     ]
     return sum(1024.0 * int(line[1]) for line in lines if line[0].startswith("Private_"))
