@@ -9,7 +9,7 @@ from hec.compiler.live_ciphertexts import live_bytes
 from hec.compiler.worker_schedule import Schedule
 
 RING: Final = 4  # ciphertexts on their way that a process keeps room for
-_PROCESS_BYTES: Final = 25 * 10**6  # what is not shared of interpreter and libraries; measured
+_PROCESS_BYTES: Final = 7 * 10**6  # of interpreter and libraries; measured 2026-11-27
 
 
 def worker_bytes(program: Program, schedule: Schedule) -> int:

@@ -162,5 +162,5 @@ def test_the_memory_of_workers_is_counted() -> None:
     ring = 4 * 2 * 8192 * 8 * 5
     for workers in (2, 3):
         schedule = shared_out(Work.of(LARGE), workers)
-        expected = (workers - 1) * (live_bytes(LARGE) + 25_000_000) + workers * ring
+        expected = (workers - 1) * (live_bytes(LARGE) + 7_000_000) + workers * ring
         assert worker_bytes(LARGE, schedule) == expected
