@@ -52,6 +52,10 @@ class Copies(Protocol[Ciphertext]):
         """Start anew in a process that was forked."""
         ...
 
+    def close(self) -> None:
+        """Give back what the system lent."""
+        ...
+
     def write(self, x: Ciphertext, file: MemoryFile) -> None:
         """Write a ciphertext."""
         ...

@@ -38,7 +38,10 @@ def is_busy(workers: int) -> bool:
 
     By the load of the last minute, to which they have added up to one each themselves.
     """
-    return os.getloadavg()[0] > (os.cpu_count() or 1) + workers / 2
+    try:
+        return os.getloadavg()[0] > (os.cpu_count() or 1) + workers / 2
+    except OSError:  # the system does not tell
+        return False
 
 
 def why_not() -> str:

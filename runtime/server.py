@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from math import inf
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 from hec.compiler.errors import warn
-from hec.compiler.memory import DEFAULT_MAX_RAM, free_memory, require_memory, server_memory
+from hec.compiler.memory import (
+    DEFAULT_MAX_RAM,
+    Memory,
+    free_memory,
+    require_memory,
+    server_memory,
+)
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput
 from hec.compiler.worker_memory import worker_bytes
-from hec.compiler.worker_schedule import saved_exchange
+from hec.compiler.worker_schedule import Schedule, saved_exchange
 from hec.runtime import container, executor, sides
 from hec.runtime.exchange import WorkerLost
 from hec.runtime.forking import is_busy
@@ -52,20 +59,32 @@ class Server:
         memory = server_memory(program)
         require_memory(memory, max_ram, f"plan of {plan.client.model}")
         most = most_workers(workers, is_shareable=not program.parameters.digits)
-        room = min(max_ram, free_memory() or max_ram) - memory.least
+        room = _room(memory, max_ram)
         schedule = schedule_within(program, most, room)
         self._evaluator = sides.evaluator(plan.client, given, place)
-        copies = None if schedule is None else self._evaluator.copies()
-        if schedule is not None and copies is not None and not copies.is_raw:
-            schedule = schedule_within(program, schedule.workers, room, saved_exchange(program))
-        room = max_ram - memory.least
-        if schedule is not None:
-            room -= worker_bytes(program, schedule)
-        self._prepared = executor.prepare(program, self._evaluator.backend, room)
+        more = 0 if schedule is None else worker_bytes(program, schedule)
+        kept = inf if memory.peak + more <= max_ram else max_ram - memory.least - more
+        self._prepared = executor.prepare(program, self._evaluator.backend, kept)
         self._yields = workers is None  # to others that keep the machine busy
-        self._workers: Workers[Any, Any] | None = None
-        if schedule is not None and copies is not None:
-            self._workers = Workers(self._prepared, schedule, copies)
+        self._workers = None if schedule is None else self._started(schedule, room)
+
+    def _started(self, schedule: Schedule, room: float) -> Workers[Any, Any] | None:
+        """Return the workers of the schedule, or fewer; None where one process is to compute."""
+        program, copies = self._prepared.program, self._evaluator.copies()
+        if copies is None:
+            return None
+        found: Schedule | None = schedule
+        if not copies.is_raw:
+            found = schedule_within(program, schedule.workers, room, saved_exchange(program))
+        if found is None:
+            copies.close()
+            return None
+        try:
+            return Workers(self._prepared, found, copies)
+        except OSError as error:
+            told = f"Worker processes cannot be started ({error.strerror})"
+            warn(f"{told}: predictions go on one core", help="free memory, or raise its limits")
+            return None
 
     @property
     def workers(self) -> int:
@@ -134,3 +153,10 @@ class Server:
         place = f"{place}: tensor '{item.name}'"
         load = self._evaluator.load
         return [load(blob, item.level, item.scale, place) for blob in blobs]
+
+
+def _room(memory: Memory, max_ram: float) -> float:
+    """Return the bytes that worker processes may take, without an encoded weight less for them."""
+    free = free_memory()
+    room = max_ram - (memory.peak if memory.peak <= max_ram else memory.least)
+    return room if free is None else min(room, free - memory.least)

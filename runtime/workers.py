@@ -11,7 +11,7 @@ import socket
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final, Generic
+from typing import Final, Generic, Protocol
 
 from hec.compiler.backend import Ciphertext, Plaintext
 from hec.compiler.worker_memory import RING
@@ -31,7 +31,8 @@ _TIMES: Final = 20.0
 class Workers(Generic[Ciphertext, Plaintext]):
     """The other processes of a schedule, waiting for work; not for two threads.
 
-    They end when this object is closed or collected, and with this process.
+    They end when this object is closed or collected, and with this process; `copies` is closed with
+    them. Raise `OSError` if no process can be started.
     """
 
     def __init__(
@@ -48,15 +49,21 @@ class Workers(Generic[Ciphertext, Plaintext]):
         self._exchange = Exchange(0, links[0], rings, copies)
         mine = self._exchange.links
         files = [file for ring in rings for file in ring]
-        self._close = weakref.finalize(self, _close, os.getpid(), self.processes, mine, files)
+        held: list[_Closes] = [*mine, *files, copies]
+        self._close = weakref.finalize(self, _close, os.getpid(), self.processes, held)
         self._owner = os.getpid()
-        for me in range(1, count):
-            kept = {link.socket.fileno() for link in links[me] if link is not None}
-            kept |= {file.descriptor for file in files}
-            exchange = Exchange(me, links[me], rings, copies)
-            self.processes.append(fork(partial(self._serve, exchange), kept))
-        for link in (link for row in links[1:] for link in row if link is not None):
-            link.close()
+        others = [Exchange(me, links[me], rings, copies) for me in range(1, count)]
+        try:
+            for exchange in others:
+                kept = {link.socket.fileno() for link in exchange.links}
+                kept |= {file.descriptor for file in files}
+                self.processes.append(fork(partial(self._serve, exchange), kept))
+        except OSError:
+            self._close()
+            raise
+        finally:
+            for link in (link for exchange in others for link in exchange.links):
+                link.close()
         for link in mine:
             link.socket.settimeout(_PATIENCE + _TIMES * schedule.total_seconds)
 
@@ -119,14 +126,14 @@ def _recorded(link: Link) -> bytes:
     return recorded
 
 
-def _close(
-    owner: int, processes: Sequence[int], links: Sequence[Link], files: Sequence[MemoryFile]
-) -> None:
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+def _close(owner: int, processes: Sequence[int], held: Sequence[_Closes]) -> None:
     if os.getpid() != owner:  # a copy of the process that has workers
         return
-    for link in links:
-        link.close()
     for process in processes:
         reap(process)
-    for file in files:
-        file.close()
+    for each in held:
+        each.close()

@@ -49,6 +49,9 @@ class SlotsCopies:
     def renew(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def write(self, x: Slots, file: MemoryFile) -> None:
         data = np.concatenate([[x.level, x.scale], x.values[0]]).tobytes()
         file.room(0, len(data))[:] = data
@@ -366,6 +369,16 @@ def test_a_machine_is_busy_if_more_than_its_cores_are_wanted(
     monkeypatch.setattr(forking.os, "getloadavg", lambda: (load, 9.0, 9.0))
     monkeypatch.setattr(forking.os, "cpu_count", lambda: 4)
     assert forking.is_busy(2) == is_busy
+
+
+def test_a_machine_that_does_not_tell_its_load_is_not_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails() -> None:
+        raise OSError
+
+    monkeypatch.setattr(forking.os, "getloadavg", fails)
+    assert not forking.is_busy(2)
 
 
 def test_workers_that_cannot_be_had_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ from hec.compiler.memory import server_memory
 from hec.compiler.plan import Plan
 from hec.compiler.worker_memory import worker_bytes
 from hec.compiler.worker_schedule import Work, best_schedule, shared_out
-from hec.runtime import executor, server, worker_choice
+from hec.runtime import executor, server, worker_choice, workers
 from hec.runtime.client import Client
 from hec.runtime.memory_file import MemoryFile
 from hec.runtime.server import Server
@@ -34,12 +36,23 @@ pytestmark = [
     pytest.mark.encrypted,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only"),
 ]
-LARGE = matrices((1, 2, 1), 40)
+LARGE = matrices((1, 2, 1), 80)
 
 
 @pytest.fixture(autouse=True)
 def threads_of_other_tests_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_choice, "why_not", lambda: "")
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_and_no_process_is_left(large: Served, deep: Served) -> Iterator[None]:
+    gc.collect()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 class Served:
@@ -82,16 +95,12 @@ def test_every_operation_gives_the_same_ciphertexts(deep: Served, raw: bool) -> 
     group = Workers(prepared, shared_out(Work.of(program), 2, FREE), copies)
     found = group.run(alone._read(deep.request, ""))
     group.close()
-    copies.close()
     assert alone._write(found) == deep.reply
 
 
 def test_encoding_for_every_run_gives_the_same_bytes(large: Served) -> None:
-    program = large.plan.server.program
-    schedule = best_schedule(program, 2)
-    assert schedule is not None
-    least = server_memory(program).least + worker_bytes(program, schedule)
-    with Server(large.plan, large.keys, max_ram=least + 1e6, workers=2) as several:
+    most = server_memory(large.plan.server.program).peak - 1e6
+    with Server(large.plan, large.keys, max_ram=most, workers=2) as several:
         assert several.workers == 2 and several._prepared.streamed
         for _ in range(2):
             assert several.run(large.request) == large.reply
@@ -144,6 +153,35 @@ def test_a_server_goes_on_alone_when_a_worker_is_killed(large: Served, traced: b
         assert len(trace.instructions) == steps
 
 
+def test_a_server_that_cannot_fork_computes_alone(
+    large: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(workers, "fork", fails)
+    with pytest.warns(HecWarning) as warned:
+        alone = Server(large.plan, large.keys, workers=2)
+    (warning,) = warned
+    assert str(warning.message) == (
+        "Worker processes cannot be started (Cannot allocate memory): predictions go on one core\n"
+        "  help: free memory, or raise its limits"
+    )
+    assert alone.workers == 1
+    assert alone.run(large.request) == large.reply
+
+
+def test_weights_are_not_encoded_for_every_run_to_make_room_for_workers(large: Served) -> None:
+    program = large.plan.server.program
+    schedule, memory = best_schedule(program, 2), server_memory(program)
+    assert schedule is not None
+    more = worker_bytes(program, schedule)
+    for spare, expected in ((more + 1, 2), (more - 1e6, 1)):
+        with Server(large.plan, large.keys, max_ram=memory.peak + spare, workers=2) as found:
+            assert found.workers == expected
+            assert not found._prepared.streamed
+
+
 def test_a_closed_server_answers_by_itself(large: Served) -> None:
     several = Server(large.plan, large.keys, workers=2)
     assert several._workers is not None
@@ -171,7 +209,6 @@ def test_copies_of_ciphertexts_are_exact_at_every_level(parameters: EncryptionPa
     context = TensealContext(parameters)
     secret, copies = TensealSecret(context), Copies(context)
     assert copies.is_raw
-    file = MemoryFile(copies.largest)
     for level in range(parameters.top_level, -1, -1):
         values = np.random.default_rng(level).uniform(-1, 1, parameters.slots)
         data = secret.encrypt(values, level, SCALE, "")
@@ -183,7 +220,6 @@ def test_copies_of_ciphertexts_are_exact_at_every_level(parameters: EncryptionPa
             size = 2 * (level + 1) * parameters.ring_degree
             assert all(x[i] == y[i] for i in range(size))
             assert (y.scale, y.parms_id(), y.size()) == (x.scale, x.parms_id(), 2)
-            way.close() if way is not copies else None
             file.close()
     copies.close()
 
