@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cli_runner import hec
 from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.errors import HecWarning, InvalidProgram
 from hec.compiler.memory import server_memory
 from hec.compiler.plan import Plan
+from hec.compiler.quantities import duration
 from hec.compiler.worker_memory import worker_bytes
 from hec.compiler.worker_schedule import Work, best_schedule, shared_out
 from hec.runtime import executor, server, worker_choice, workers
@@ -252,6 +255,25 @@ def test_a_server_that_saves_counts_that(large: Served, monkeypatch: pytest.Monk
             copied = best_schedule(LARGE, 2)
             assert copied is not None
             assert several._workers._schedule.total_seconds > copied.total_seconds
+
+
+def test_hec_run_takes_as_many_cores_as_it_may_and_tells(large: Served, tmp_path: Path) -> None:
+    plan, request = tmp_path / "model.hec", tmp_path / "x.enc"
+    large.plan.save(plan)
+    (tmp_path / "evaluation.key").write_bytes(large.keys)
+    request.write_bytes(large.request)
+    common = ("run", plan, request, "--keys", tmp_path / "evaluation.key", "-o", tmp_path / "y.enc")
+    for count, told in ((1, ""), (2, " on 2 cores")):
+        run = hec(*common, "--workers", count, "--trace", tmp_path / "trace.json")
+        assert run.exit_code == 0, run.stderr
+        assert (tmp_path / "y.enc").read_bytes() == large.reply
+        forecast = (
+            shared_out(Work.of(LARGE), 2).total_seconds
+            if count > 1
+            else sum(Work.of(LARGE).seconds)
+        )
+        pattern = rf"prediction +\S+ m?s{told}; {re.escape(duration(forecast))} were forecast"
+        assert re.search(pattern, run.stdout), run.stdout
 
 
 def test_no_file_has_a_name(large: Served) -> None:
