@@ -76,10 +76,10 @@ def fork(work: Callable[[], None], kept: Collection[int]) -> int:
 
 
 def reap(process: int) -> None:
-    """End a process that `fork` started, at once, and leave no zombie."""
+    """End a process that `fork` started here, at once, and leave no zombie."""
     with suppress(ChildProcessError, ProcessLookupError):
         found, _ = os.waitpid(process, os.WNOHANG)
-        if not found:  # it is there, so that its number is not another one's by now
+        if not found:  # it is there and this process's: its number is not another one's by now
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
 

@@ -50,7 +50,7 @@ class Workers(Generic[Ciphertext, Plaintext]):
         mine = self._exchange.links
         files = [file for ring in rings for file in ring]
         held: list[_Closes] = [*mine, *files, copies]
-        self._close = weakref.finalize(self, _close, os.getpid(), self.processes, held)
+        self._close = weakref.finalize(self, _close, self.processes, held)
         self._owner = os.getpid()
         others = [Exchange(me, links[me], rings, copies) for me in range(1, count)]
         try:
@@ -130,9 +130,8 @@ class _Closes(Protocol):
     def close(self) -> None: ...
 
 
-def _close(owner: int, processes: Sequence[int], held: Sequence[_Closes]) -> None:
-    if os.getpid() != owner:  # a copy of the process that has workers
-        return
+def _close(processes: Sequence[int], held: Sequence[_Closes]) -> None:
+    """End the workers; in a copy of the process that has them, only let go of them."""
     for process in processes:
         reap(process)
     for each in held:

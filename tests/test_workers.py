@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,35 @@ def test_this_process_does_about_its_share_of_the_rotations() -> None:
     assert whole.rotations / 2 - 1 <= shared.rotations <= whole.rotations / 2 + 1
 
 
+class Alive(Cleartext):
+    """Cleartext that knows how many values were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__(TINY)
+        self.values: weakref.WeakSet[Slots] = weakref.WeakSet()
+        self.most = 0
+
+    def add(self, x: Slots, y: Slots) -> Slots:
+        made = super().add(x, y)
+        self.values |= {x, y, made}
+        self.most = max(self.most, len(self.values))
+        return made
+
+
+@pytest.mark.parametrize("baby_step", [1, 2, 5, 12])
+def test_a_process_holds_no_more_ciphertexts_than_one_by_itself(baby_step: int) -> None:
+    program = matrices((1, 1), 24, TINY)
+    instructions = list(program.instructions)
+    instructions[1] = replace(instructions[1], baby_step=baby_step)  # type: ignore[call-arg]
+    program = replace(program, instructions=tuple(instructions))
+    by_itself, one_of_two = Alive(), Alive()
+    executor.run(executor.prepare(program, by_itself), encrypted(program))
+    group = started(program, 2, one_of_two)
+    group.run(encrypted(program))
+    group.close()
+    assert one_of_two.most <= by_itself.most
+
+
 def test_plaintexts_that_are_not_kept_are_encoded_by_the_process_that_needs_them() -> None:
     program = PROGRAMS["wide"]
     group = started(program, room=0.0)
@@ -244,9 +275,18 @@ def is_alive(process: int) -> bool:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def script_run(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that may import what is here, in a session of its own."""
+    command = [sys.executable, "-W", "error", "-c", script]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, start_new_session=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
 SCRIPT = """
 import os, signal, sys, time
-sys.path.insert(0, "tests")
 import test_workers as t
 program = t.PROGRAMS["wide"]
 group = t.started(program, 3)
@@ -272,12 +312,7 @@ def test_workers_end_with_the_process_that_has_them(how: str) -> None:
     then, status = ENDS[how]
     copy = "if not os.fork(): os.setsid(); os.close(1); os.close(2); time.sleep(4); os._exit(0)"
     script = SCRIPT.format(before=copy if copied else "", then=then)
-    command = [sys.executable, "-W", "error", "-c", script]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, start_new_session=True,
-        check=False, timeout=60,
-    )  # fmt: skip
+    done = script_run(script)
     assert done.returncode == status, done.stderr
     assert not done.stderr
     processes = list(map(int, done.stdout.split()))
@@ -286,6 +321,22 @@ def test_workers_end_with_the_process_that_has_them(how: str) -> None:
     while any(map(is_alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(map(is_alive, processes))
+
+
+def test_ctrl_c_is_left_to_the_process_that_has_the_workers() -> None:
+    script = (
+        "import os, signal, time, test_workers as t\n"
+        "program = t.PROGRAMS['wide']\n"
+        "group = t.started(program)\n"
+        "try:\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "    time.sleep(9)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(0.3)\n"
+        "t.assert_equal(group.run(t.encrypted(program)), t.alone(program))\n"
+    )
+    done = script_run(script)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_worker_holds_no_descriptor_of_others() -> None:
