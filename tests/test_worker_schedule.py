@@ -130,6 +130,21 @@ def test_the_forecast_of_several_processes_counts_what_is_passed_on() -> None:
     assert measured.seconds[position] > free.seconds[position]
 
 
+def test_the_forecast_counts_the_blocks_of_the_process_that_has_the_most() -> None:
+    work = Work.of(WIDE)
+    (position,) = (p for p, x in enumerate(work.types) if x.blocks == 3 and p and p != 1)
+    assert isinstance(WIDE.instructions[position], ckks_ir.Rescale)
+    for workers, share in ((2, 2 / 3), (3, 1 / 3), (4, 1 / 3)):
+        found = shared_out(work, workers).seconds[position]
+        assert found == pytest.approx(share * work.seconds[position])
+
+
+def test_the_forecast_counts_what_is_gathered() -> None:
+    work = Work.of(matrices((1, 2), 30))
+    assert shared_out(work, 2, FREE).seconds[-1] == work.seconds[-1]
+    assert shared_out(work, 2).seconds[-1] > work.seconds[-1]
+
+
 def test_blocks_are_gathered_before_a_matrix_and_at_the_end_once() -> None:
     kinds = [
         type(WIDE.instructions[i]).__name__ for i in sorted(shared_out(Work.of(WIDE), 2).gathers)

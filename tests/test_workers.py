@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -167,7 +168,7 @@ def test_a_process_holds_no_more_ciphertexts_than_one_by_itself(baby_step: int) 
     group = started(program, 2, one_of_two)
     group.run(encrypted(program))
     group.close()
-    assert one_of_two.most <= by_itself.most
+    assert one_of_two.most <= by_itself.most - (3 if baby_step == 12 else 0)
 
 
 def test_plaintexts_that_are_not_kept_are_encoded_by_the_process_that_needs_them() -> None:
@@ -374,6 +375,18 @@ def test_time_spent_waiting_and_passing_on_is_no_work_of_the_library() -> None:
             with trace.span(name):
                 time.sleep(0.02)
     assert 0.1 < trace.efficiency < 0.5
+
+
+def test_a_warning_about_threads_of_libraries_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fork
+
+    def warned() -> int:
+        warnings.warn("use of fork() may lead to deadlocks", DeprecationWarning, stacklevel=2)
+        return real()
+
+    monkeypatch.setattr(forking.os, "fork", warned)
+    group = started(PROGRAMS["linear"])
+    group.close()
 
 
 def test_a_process_with_threads_of_its_own_does_not_fork() -> None:
