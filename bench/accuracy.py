@@ -103,7 +103,7 @@ def _encrypted(
     client, key_seconds = session.timed(lambda: hec.Client(plan))
     keys = client.evaluation_keys()
     key_bytes = len(keys)
-    server = hec.Server(plan, keys)
+    server = hec.Server(plan, keys, workers=1)
     del keys  # the server has its own copy: gigabytes, for the deepest network
     outputs, seconds = [], []
     for sample in test:

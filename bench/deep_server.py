@@ -20,7 +20,7 @@ from process import peak_bytes, timed
 def main(plan_file: Path, keys: Path, folder: Path) -> None:
     """Answer every request; print seconds and peak memory."""
     plan = hec.Plan.load(plan_file)
-    server, load_seconds = timed(lambda: hec.Server(plan, keys))
+    server, load_seconds = timed(lambda: hec.Server(plan, keys, workers=1))
     seconds, cpu, trace = [], time.process_time(), Trace()
     for request in sorted(folder.glob("*.enc")):
         reply, elapsed = timed(

@@ -24,6 +24,7 @@ COLUMNS = [
     rows.Column("server s (median)", "run_seconds"),
     rows.Column("fastest", "run_fastest"),
     rows.Column("slowest", "run_slowest"),
+    rows.Column("processes", "workers"),
     rows.Column("server cpu s", "cpu_seconds"),
     rows.Column("first run s", "first_seconds"),
     rows.Column("client encrypt s", "encrypt_seconds"),
@@ -34,13 +35,14 @@ COLUMNS = [
 ]
 
 
-def measure(name: str, folder: Path, backend: str, runs: int) -> rows.Row:
+def measure(name: str, folder: Path, backend: str, runs: int, workers: int | None) -> rows.Row:
     """Return the times of `runs` predictions on different samples."""
     (model,) = select([name])
     samples = model.samples(folder)
     plan, _ = session.compile_model(model, folder, samples, backend)
     client = hec.Client(plan)
-    server, load_seconds = session.timed(lambda: hec.Server(plan, client.evaluation_keys()))
+    keys = client.evaluation_keys()
+    server, load_seconds = session.timed(lambda: hec.Server(plan, keys, workers=workers))
     test = samples.test[: runs + 1]
     clear = session.clear_outputs(folder / "models" / model.path, test)
     times: list[tuple[float, float, float, float]] = []  # encrypt, run, run's cpu, decrypt
@@ -53,9 +55,12 @@ def measure(name: str, folder: Path, backend: str, runs: int) -> rows.Row:
         output, decrypt = session.timed(lambda reply=reply: client.decrypt(reply))
         errors.append(np.abs(session.as_matrix(output, 1)[0] - expected).mean())
         times.append((encrypt, run, cpu, decrypt))
+    processes = server.workers
+    server.close()
     warm = np.array(times[1:])
     encrypt, run, cpu, decrypt = np.median(warm, axis=0).tolist()
     return {
+        "workers": processes,
         "run_seconds": run,
         "run_fastest": float(warm[:, 1].min()),
         "run_slowest": float(warm[:, 1].max()),
@@ -74,6 +79,9 @@ def main(
     data: Annotated[Path | None, typer.Option(help="folder of models and data sets")] = None,
     backend: str = "auto",
     runs: Annotated[int, typer.Option(min=1, help="predictions after the first")] = 9,
+    workers: Annotated[
+        int | None, typer.Option(help="processes at most; for SEAL [all cores]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("bench/results"),
     again: Annotated[bool, typer.Option("--again", help="forget earlier rows")] = False,
     child: Annotated[str, typer.Option(hidden=True)] = "",
@@ -81,9 +89,10 @@ def main(
     """Measure the latency of each network."""
     folder = data_folder(data)
     if child:
-        rows.hand_over(measure(child, folder, backend, runs))
+        rows.hand_over(measure(child, folder, backend, runs, workers))
         return
     arguments = [f"--data={folder}", f"--backend={backend}", f"--runs={runs}"]
+    arguments += [] if workers is None else [f"--workers={workers}"]
     names = [model.name for model in select(models or [], "accuracy")]
     table = rows.measure_each(Path(__file__), names, arguments, out, again)
     rows.show({"Latency": COLUMNS}, table, out / "latency.md")

@@ -136,6 +136,7 @@ def _server_facts(server: ServerReport, batch: int) -> Facts:
             "forecast",
             f"{duration(server.seconds)} for {predictions(batch)}: {server.costs}",
         ),
+        *_more_cores(server),
         (
             "memory",
             f"{size(memory.peak)} on the server: keys {size(memory.keys)}, encoded weights"
@@ -148,6 +149,16 @@ def _server_facts(server: ServerReport, batch: int) -> Facts:
     if found is not None:
         facts.append(("fits", f"move the outputs by {share(found.error)} of their size"))
     return [*facts, *_bootstrap_facts(server)]
+
+
+def _more_cores(server: ServerReport) -> Facts:
+    """Return what more cores would gain."""
+    if not server.on_cores:
+        return []
+    told = ", ".join(
+        f"{duration(x.seconds)} on {x.cores} ({size(x.bytes)} more)" for x in server.on_cores
+    )
+    return [("more cores", told)]
 
 
 def _bootstrap_facts(server: ServerReport) -> Facts:

@@ -76,6 +76,9 @@ def run(
     max_ram: Annotated[
         str | None, typer.Option(help="memory that the server may take, such as 16G [12.5G]")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="cores at most, for SEAL [all, where that pays]")
+    ] = None,
     trace: Annotated[
         Path | None, typer.Option(help="write where time went, a .json for ui.perfetto.dev")
     ] = None,
@@ -97,16 +100,16 @@ def run(
     if trace is not None:
         check_trace(trace, output, [plan, message, keys])
     memory = memory_limit(max_ram) or DEFAULT_MAX_RAM
-    with progress() as show:
+    with progress(moves=False) as show:
         show("load", 0, 0)
         loaded = Plan.load(plan)
         limit = 4 * sum(item.bytes for item in report(loaded.client).inputs) + SLACK_BYTES
         request = read_bounded(message, limit, "encrypted input")
         show("encode weights", 0, 0)
-        server = Server(loaded, keys, max_ram=memory)
-        show("predict", 0, 0)
-        recorded = None if trace is None else traced(loaded)
-        reply = server.run(request, str(message), recorded)
+        with Server(loaded, keys, max_ram=memory, workers=workers) as server:
+            show("predict", 0, 0)
+            recorded = None if trace is None else traced(loaded, server.workers)
+            reply = server.run(request, str(message), recorded)
     _write(output, reply)
     if trace is not None and recorded is not None:
         show_trace(recorded, trace)

@@ -28,8 +28,11 @@ TABLE_WIDTH: Final = 160  # columns of a table
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Yield a function that shows what goes on: on stderr, if that is a terminal."""
+def progress(moves: bool = True) -> Iterator[Progress]:
+    """Yield a function that shows what goes on: on stderr, if that is a terminal.
+
+    What `moves` does so on a thread of its own, so that no worker process can be forked.
+    """
     if not sys.stderr.isatty():
         yield lambda phase, done, total: None
         return
@@ -37,11 +40,13 @@ def progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, auto_refresh=moves) as bars:
         task = bars.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:
             bars.update(task, description=phase, completed=done, total=total or None)
+            bars.refresh()
 
         yield show
 

@@ -22,13 +22,16 @@ def check_trace(path: Path, output: Path, inputs: Sequence[Path]) -> None:
         raise fail("the trace would replace the output", str(path), "give another path to --trace")
 
 
-def traced(plan: Plan) -> Trace:
-    """Return an empty trace that knows the forecast of every instruction."""
+def traced(plan: Plan, workers: int = 1) -> Trace:
+    """Return an empty trace that knows the forecast of every instruction, on so many cores."""
     from hec.compiler.host_costs import chosen_table
     from hec.compiler.plan_forecast import forecast_of
+    from hec.compiler.worker_schedule import Work, shared_out
     from hec.runtime.trace import Trace
 
     table = chosen_table(None, plan.client.backend)
+    if workers > 1:
+        return Trace(shared_out(Work.of(plan.server.program, table), workers).seconds)
     return Trace(forecast_of(plan.server, table).seconds)
 
 
@@ -38,10 +41,11 @@ def show_trace(trace: Trace, path: Path) -> None:
 
     trace_events.save(trace, path)
     predicted = sum(trace.predicted)
+    cores = "" if trace.workers == 1 else f" on {trace.workers} cores"
     show_facts(
         [
             (str(path), "where time went: open it at ui.perfetto.dev"),
-            ("prediction", f"{duration(trace.wall)}; {duration(predicted)} were forecast"),
+            ("prediction", f"{duration(trace.wall)}{cores}; {duration(predicted)} were forecast"),
             ("efficiency", f"{trace.efficiency:.3f}: the share that calls of the library took"),
         ]
     )

@@ -94,7 +94,7 @@ class _Session:
             self.client.save_evaluation_keys(path)
             self.key_seconds = time.perf_counter() - start
             self.key_bytes = path.stat().st_size
-            self.server = Server(plan, path)
+            self.server = Server(plan, path, workers=1)  # no copy of the secret key
         self.inputs, self.outputs = plan.client.inputs, plan.client.outputs
         self.seconds: list[float] = []
         self.request_bytes = self.reply_bytes = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -17,6 +17,8 @@ from hec.compiler.noise import bootstrapping
 from hec.compiler.plan_forecast import forecast_of
 from hec.compiler.plan_parts import ServerPart
 from hec.compiler.program_depth import depth
+from hec.compiler.worker_memory import worker_bytes
+from hec.compiler.worker_schedule import best_schedule
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class MemoryReport:
 
 
 @dataclass(frozen=True)
+class CoresReport:
+    """One prediction by several processes, on a core each."""
+
+    cores: Annotated[int, "how many"]
+    seconds: Annotated[float, "of one prediction"]
+    bytes: Annotated[int, "that the processes take beside the peak of one"]
+
+
+@dataclass(frozen=True)
 class CalibrationReport:
     """What the compiled network did on the calibration samples, in the clear."""
 
@@ -87,6 +98,9 @@ class ServerReport:
     ]
     bootstraps: Annotated[BootstrapReport | None, "null: nothing is refreshed"]
     reason: Annotated[str, "why this backend and this way"]
+    on_cores: Annotated[
+        tuple[CoresReport, ...], "on 2, 4, 8 cores, where more are faster; none on OpenFHE"
+    ]
 
 
 def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerReport:
@@ -110,7 +124,18 @@ def server_report(server: ServerPart, table: CostTable = REFERENCE) -> ServerRep
         calibration=_calibration(server),
         bootstraps=_bootstraps(program, table),
         reason=server.reason,
+        on_cores=tuple(_on_cores(program, table)),
     )
+
+
+def _on_cores(program: Program, table: CostTable) -> Iterator[CoresReport]:
+    known = 1
+    for cores in (2, 4, 8):
+        schedule = best_schedule(program, cores, table=table)
+        if schedule is not None and schedule.workers > known:
+            known = schedule.workers
+            more = worker_bytes(program, schedule)
+            yield CoresReport(known, schedule.total_seconds, more)
 
 
 def _calibration(server: ServerPart) -> CalibrationReport | None:

@@ -46,7 +46,7 @@ from hec.compiler.errors import InvalidProgram
 from hec.compiler.kernels import ConstantCache, EncodedLinear, at_once
 from hec.compiler.liveness import last_uses
 from hec.compiler.memory import kept_diagonals
-from hec.compiler.typing_rules import infer_types
+from hec.compiler.typing_rules import infer_types, operands
 from hec.compiler.weighted_sums import apply_weights, deferring_sums, whole_weights
 from hec.runtime.input_checks import check_names
 from hec.runtime.streaming import Streamed, streaming
@@ -63,6 +63,7 @@ class Prepared(Generic[Ciphertext, Plaintext]):
     program: Program
     backend: Backend[Ciphertext, Plaintext]
     linear: Mapping[int, Kernel[Ciphertext, Plaintext]]
+    expanded: Mapping[int, EncodedLinear[Plaintext]]  # what `linear` runs, where steps do
     vectors: Mapping[int, list[Plaintext]]  # of AddPlain, one per block
     constants: Mapping[int, list[ConstantCache[Plaintext]]]  # of Polynomial, one per block
     released: tuple[tuple[int, ...], ...]  # the values whose last use is here
@@ -83,6 +84,7 @@ def prepare(
     if isinstance(backend, DefersRelinearization):
         deferred = deferring_sums(program)
     linear: dict[int, Kernel[Ciphertext, Plaintext]] = {}
+    expanded: dict[int, EncodedLinear[Plaintext]] = {}
     streamed: dict[int, list[Streamed[Plaintext]]] = {}
     vectors: dict[int, list[Plaintext]] = {}
     constants: dict[int, list[ConstantCache[Plaintext]]] = {}
@@ -104,6 +106,7 @@ def prepare(
                 encoded = kernels.encode_linear(instruction, backend, level, make)
                 if position not in kept:
                     streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
+                expanded[position] = encoded
                 linear[position] = partial(_expanded, encoded)
             case AddPlain():
                 vectors[position] = _encode(instruction, backend, types[instruction.operand])
@@ -114,7 +117,9 @@ def prepare(
                 pass  # nothing to encode
     released = last_uses(program)
     waiting = frozenset(deferred)
-    return Prepared(program, backend, linear, vectors, constants, released, streamed, waiting)
+    return Prepared(
+        program, backend, linear, expanded, vectors, constants, released, streamed, waiting
+    )
 
 
 def run(
@@ -215,61 +220,55 @@ def _step(
     position: int,
     values: Mapping[int, list[Ciphertext]],
 ) -> list[Ciphertext]:
-    backend, instruction = prepared.backend, prepared.program.instructions[position]
-    match instruction:
-        case LinearTransform():
-            return prepared.linear[position](values[instruction.operand], backend)
-        case RotateSum():
-            x, steps = values[instruction.operand], instruction.steps
-            return each(backend, lambda b: kernels.apply_rotate_sum(b, steps, backend), x)
-        case AddPlain():
-            pairs = zip(values[instruction.operand], prepared.vectors[position], strict=True)
-            return each(backend, lambda pair: backend.add_plain(*pair), pairs)
-        case Add():
-            couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            return each(backend, lambda pair: backend.add(*pair), couples)
-        case Multiply():
-            couples = zip(values[instruction.left], values[instruction.right], strict=True)
-            multiply = _multiply(prepared, position)
-            return each(backend, lambda pair: multiply(*pair), couples)
-        case Polynomial():
-            return _polynomial(prepared, position, instruction, values[instruction.operand])
-        case Bootstrap():
-            return _bootstrap(instruction, backend, values[instruction.operand])
-        case Rescale():
-            return each(backend, backend.rescale, values[instruction.operand])
-        case ModSwitch():
-            x, level = values[instruction.operand], instruction.level
-            return each(backend, lambda block: backend.mod_switch(block, level), x)
-        case Input() | Output():
-            return []  # `run` has dealt with them
-        case _:
-            assert_never(instruction)
+    instruction = prepared.program.instructions[position]
+    if isinstance(instruction, LinearTransform):
+        return prepared.linear[position](values[instruction.operand], prepared.backend)
+    rows = zip(*(values[operand] for operand in operands(instruction)), strict=True)
+
+    def computed(item: tuple[int, tuple[Ciphertext, ...]]) -> Ciphertext:
+        block, x = item
+        return compute_block(prepared, position, x, block)
+
+    if isinstance(instruction, Bootstrap):  # one takes gigabytes, and all threads
+        return list(map(computed, enumerate(rows)))
+    return each(prepared.backend, computed, enumerate(rows))
 
 
-def _bootstrap(
-    instruction: Bootstrap, backend: Backend[Ciphertext, Plaintext], x: list[Ciphertext]
-) -> list[Ciphertext]:
-    if not isinstance(backend, Refreshes):
-        raise InvalidProgram("this backend cannot refresh ciphertexts")
-    return [backend.bootstrap(block, instruction.coefficients) for block in x]
-
-
-def _polynomial(
+def compute_block(
     prepared: Prepared[Ciphertext, Plaintext],
     position: int,
-    instruction: Polynomial,
-    x: list[Ciphertext],
-) -> list[Ciphertext]:
-    primes, constants = prepared.program.parameters.primes, prepared.constants[position]
-    backend = prepared.backend
-
-    def evaluated(item: tuple[int, Ciphertext]) -> Ciphertext:
-        number, block = item
-        cache = constants[number]
-        return kernels.apply_polynomial(block, instruction, number, backend, primes, cache)
-
-    return each(backend, evaluated, enumerate(x))
+    x: Sequence[Ciphertext],
+    block: int,
+) -> Ciphertext:
+    """Return one block of an instruction that takes just that block, `x`, of its operands."""
+    backend, instruction = prepared.backend, prepared.program.instructions[position]
+    match instruction:
+        case RotateSum():
+            return kernels.apply_rotate_sum(x[0], instruction.steps, backend)
+        case AddPlain():
+            return backend.add_plain(x[0], prepared.vectors[position][block])
+        case Add():
+            return backend.add(x[0], x[1])
+        case Multiply():
+            return _multiply(prepared, position)(x[0], x[1])
+        case Polynomial():
+            primes, constants = prepared.program.parameters.primes, prepared.constants[position]
+            return kernels.apply_polynomial(
+                x[0], instruction, block, backend, primes, constants[block]
+            )
+        case Bootstrap():
+            if not isinstance(backend, Refreshes):
+                raise InvalidProgram("this backend cannot refresh ciphertexts")
+            refreshed: Ciphertext = backend.bootstrap(x[0], instruction.coefficients)
+            return refreshed
+        case Rescale():
+            return backend.rescale(x[0])
+        case ModSwitch():
+            return backend.mod_switch(x[0], instruction.level)
+        case LinearTransform() | Input() | Output():
+            raise InvalidProgram(f"{type(instruction).__name__} does not work block by block")
+        case _:
+            assert_never(instruction)
 
 
 def _check_inputs(program: Program, inputs: Mapping[str, list[Ciphertext]]) -> None:

@@ -45,3 +45,6 @@ class OpenfheEvaluator:
     def save(self, x: Any, level: int, scale: float) -> bytes:
         """Return the bytes of a ciphertext at (level, scale)."""
         return self._ciphertexts.save_at(x, level, scale)
+
+    def copies(self) -> None:
+        """OpenFHE has threads: its programs are not shared out among processes."""

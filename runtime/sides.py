@@ -12,6 +12,7 @@ from hec.compiler.backend import Backend
 from hec.compiler.errors import fail
 from hec.compiler.plan_parts import ClientPart
 from hec.runtime.container import Blob
+from hec.runtime.exchange import Copies
 
 Array = NDArray[np.float64]
 
@@ -50,6 +51,10 @@ class Evaluator(Protocol):
 
     def save(self, x: Any, level: int, scale: float) -> bytes:
         """Return the bytes of a ciphertext at (level, scale)."""
+        ...
+
+    def copies(self) -> Copies[Any] | None:
+        """Return how ciphertexts get to worker processes; None if there are none."""
         ...
 
 

@@ -14,6 +14,7 @@ from hec.runtime.allocator import give_back_freed_memory
 from hec.runtime.container import Blob
 from hec.runtime.tenseal_backend import TensealBackend
 from hec.runtime.tenseal_context import TensealContext, to_bytes
+from hec.runtime.tenseal_copies import Copies
 
 _HEADER_BYTES: Final = 2**20  # at most
 
@@ -40,6 +41,10 @@ class TensealEvaluator:
     def save(self, x: seal.Ciphertext, level: int, scale: float) -> bytes:
         """Return the bytes of a ciphertext at (level, scale)."""
         return to_bytes(x, self._context.ciphertext_bytes(level))
+
+    def copies(self) -> Copies:
+        """Return how ciphertexts get to worker processes."""
+        return Copies(self._context)
 
 
 def _backend(part: ClientPart, context: TensealContext, data: bytes, place: str) -> TensealBackend:

@@ -6,6 +6,7 @@ times, never a value. `trace_events` writes it for Perfetto and Chrome.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ _PASSED: Final = ("level", "scale", "linear_kernel", "encodes_beside", "each")
 _NANO: Final = 1e-9
 READ, COMPUTE, WRITE = "read the request", "compute", "write the reply"
 WAIT: Final = "wait for a plaintext"
+WAIT_FOR_WORKER, PASS_ON = "wait for a worker", "pass a ciphertext on"
+_NOT_COMPUTING: Final = frozenset({WAIT, WAIT_FOR_WORKER, PASS_ON})
 
 Result = TypeVar("Result")
 
@@ -51,7 +54,7 @@ class Span(NamedTuple):
     name: str | int  # of a phase or a call; the position of an instruction
     start: int
     end: int
-    thread: int
+    thread: int  # minus its number for a worker process
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Trace:
         self.calls: list[Span] = []
         self.main = 0  # the thread that walks the program
 
+    def again(self) -> None:
+        """Forget instructions and calls: they are run again."""
+        self.instructions, self.calls = [], []
+
     def begin(self, program: Program, labels: Sequence[str]) -> None:
         """Forget what was recorded; a run of `program` starts on this thread."""
         self.program, self.labels = program, tuple(labels)
@@ -101,6 +108,13 @@ class Trace:
         """Return what `compute` does, recorded as a call of the library."""
         return self._timed(name, compute)()
 
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Record what is done meanwhile as a call."""
+        start = perf_counter_ns()
+        yield
+        self.calls.append(Span(name, start, perf_counter_ns(), threading.get_ident()))
+
     def around(self, backend: Backend[Ciphertext, Plaintext]) -> Backend[Ciphertext, Plaintext]:
         """Return the backend with its steps recorded, and with just the same protocols."""
         return cast("Backend[Ciphertext, Plaintext]", _Timed(backend, self._timed))
@@ -115,6 +129,21 @@ class Trace:
             return result
 
         return timed
+
+    def to_json(self) -> bytes:
+        """Return what was recorded in this process, for the trace of another one."""
+        return json.dumps({"instructions": self.instructions, "calls": self.calls}).encode("ascii")
+
+    def add_worker(self, number: int, recorded: bytes) -> None:
+        """Add what a worker process recorded; clocks of processes are the same."""
+        for name, spans in json.loads(recorded).items():
+            into = self.instructions if name == "instructions" else self.calls
+            into += [Span(what, start, end, -number) for what, start, end, _ in spans]
+
+    @property
+    def workers(self) -> int:
+        """Return how many processes computed."""
+        return len({span.thread for span in self.instructions if span.thread < 0}) + 1
 
     @property
     def wall(self) -> float:
@@ -136,8 +165,11 @@ class Trace:
 
     @property
     def efficiency(self) -> float:
-        """Return the share of the run that calls of the library took; the rest is hec's own."""
-        own = sum(calls.seconds for name, calls in self.totals.items() if name != WAIT)
+        """Return the share of the run that calls of the library took; the rest is hec's own.
+
+        Time in which the main thread waited, or passed ciphertexts on, is not the library's.
+        """
+        own = sum(x.seconds for name, x in self.totals.items() if name not in _NOT_COMPUTING)
         return own / self.wall
 
 

@@ -48,8 +48,8 @@ def events(trace: Trace) -> Iterator[Event]:
     for call in trace.calls:
         numbers.setdefault(call.thread, len(numbers) + 1)
     yield _metadata("process_name", 0, "hec")
-    for number in numbers.values():
-        yield _metadata("thread_name", number, "server" if number == 1 else "encode beside")
+    for thread, number in numbers.items():
+        yield _metadata("thread_name", number, _thread_name(thread, trace))
 
     def slice_of(span: Span, name: str, category: str) -> Event:
         return {
@@ -68,6 +68,12 @@ def events(trace: Trace) -> Iterator[Event]:
         name = _title(trace, int(span.name))
         yield {**slice_of(span, name, "layer"), "args": _facts(trace, types, int(span.name))}
     yield from (slice_of(span, str(span.name), "call") for span in trace.calls)
+
+
+def _thread_name(thread: int, trace: Trace) -> str:
+    if thread == trace.main:
+        return "server"
+    return "encode beside" if thread > 0 else f"worker process {-thread}"
 
 
 def _metadata(name: str, thread: int, text: str) -> Event:

@@ -129,6 +129,8 @@ RUNTIME_MAY_IMPORT = frozenset(
         "archive",
         "plan",
         "plan_parts",
+        "worker_schedule",
+        "worker_memory",
     }
 )
 # These may import the runtime, but only in a function or for types: compiling needs no backend.

@@ -238,7 +238,7 @@ def test_a_trace_that_cannot_be_written_is_an_error_before_the_run(tmp_path: Pat
 def test_a_server_records_a_whole_prediction(tmp_path: Path) -> None:
     plan = plan_of(deep_program(DEEP))
     client = Client(plan)
-    server = Server(plan, client.evaluation_keys())
+    server = Server(plan, client.evaluation_keys(), workers=1)
     sample = {item.name: np.full(item.shape, 0.25) for item in plan.client.inputs}
     request, trace = client.encrypt(sample), Trace([0.01] * 12)
     expected = client.decrypt(server.run(request))
@@ -264,7 +264,7 @@ def test_hec_run_writes_and_tells_where_time_went(tmp_path: Path) -> None:
     (tmp_path / "x.enc").write_bytes(part.encrypt(sample))
     evaluation = keys / "evaluation.key"
     common = ("run", plan, tmp_path / "x.enc", "--keys", evaluation, "-o", tmp_path / "y.enc")
-    run = hec(*common, "--trace", trace)
+    run = hec(*common, "--workers", 1, "--trace", trace)
     assert run.exit_code == 0, run.stderr
     assert "where time went: open it at ui.perfetto.dev" in run.stdout
     assert re.search(
