@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from cli_runner import MLP, hec
 from hec.compiler import annotate as module
@@ -20,13 +20,16 @@ from hec.compiler.pipeline import compile
 from hec.compiler.plan import Plan
 from hec.compiler.report import report
 from hec.compiler.target import Target
+from onnx_oracle import network, node
 from pooled_networks import pooled, samples
+from sample_plans import deep_program, plan_of
+from test_compare import labelled
 
 DATA = Path(__file__).resolve().parent / "data"
 TARGET = Target(backend="tenseal", degree=2)
 
 
-def plan_of(model: Path | ModelProto, calibration: NDArray[np.float32] | None = None) -> Plan:
+def compiled(model: Path | ModelProto, calibration: NDArray[np.float32] | None = None) -> Plan:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compile(model, calibration=calibration, target=TARGET)
@@ -34,13 +37,13 @@ def plan_of(model: Path | ModelProto, calibration: NDArray[np.float32] | None = 
 
 @pytest.fixture(scope="module")
 def mlp(mnist_calibration: NDArray[np.float32]) -> Plan:
-    return plan_of(MLP, mnist_calibration[:64])
+    return compiled(MLP, mnist_calibration[:64])
 
 
 @pytest.fixture(scope="module")
 def averaging() -> tuple[ModelProto, Plan]:
     model = pooled("AveragePool")
-    return model, plan_of(model, samples())
+    return model, compiled(model, samples())
 
 
 def told(node: onnx.NodeProto | ModelProto) -> dict[str, str]:
@@ -86,6 +89,32 @@ def test_an_old_network_keeps_its_constants(tmp_path: Path) -> None:
     assert (new.ir_version, len(new.graph.input)) == (10, 1)
     x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
     assert_same_network(path.read_bytes(), (tmp_path / "new.onnx").read_bytes(), x)
+
+
+@pytest.mark.parametrize(("version", "inputs"), [(3, 1), (4, 2)])
+def test_a_default_that_callers_may_replace_stays(mlp: Plan, version: int, inputs: int) -> None:
+    model = onnx.load(MLP)
+    model.ir_version = version
+    stored = model.graph.initializer[0]
+    info = helper.make_tensor_value_info(stored.name, stored.data_type, stored.dims)
+    model.graph.input.append(info)
+    assert len(annotated(mlp, model).graph.input) == inputs
+
+
+def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -> None:
+    labels = ("", "", *["conv"] * 4, *["square"] * 3, "tanh", "", "")
+    origins = ((), (), *[("tanh", "add")] * 4, *[("product", "square")] * 3, ("tanh",), (), ())
+    plan = labelled(plan_of(deep_program()), labels, origins)
+    nodes = [
+        node("Add", "left,right", "a", name="add"),
+        node("MatMul", "a,a", "b", name="product"),
+        node("Mul", "b,b", "sums", name="square"),
+        node("Tanh", "b", "curve", name="tanh"),
+    ]
+    shapes = {"left": (1, 8), "right": (1, 8)}
+    model = network(nodes, shapes, outputs=("sums", "curve"))
+    carriers = {x.name for x in annotated(plan, model).graph.node if "hec.seconds" in told(x)}
+    assert carriers == {"add", "square", "tanh"}
 
 
 def test_every_cost_stands_at_one_node(averaging: tuple[ModelProto, Plan], mlp: Plan) -> None:
