@@ -38,6 +38,7 @@ CLOSER: Final = 0.005  # more agreement
 LOST: Final = 0.05  # agreement that an option may cost
 _ABOUT: Final = 0.98  # ratio of costs that are as good as equal
 _CLOSE: Final = 0.002  # difference of shares that are
+_LARGEST: Final = 1e30  # no scale and modulus hold 100 bits of a value
 BUDGET: Final = 600.0  # seconds after which no further change is tried
 
 
@@ -88,6 +89,8 @@ def advice_on(
             if monotonic() - start > budget:
                 break
             progress(change.what, done, len(wanted))
+            if _overflows(change):
+                continue
             try:
                 chosen = _compiled(change, made.libraries)
             except (CompileError, np.linalg.LinAlgError):  # it cannot be run, or it overflows
@@ -96,6 +99,18 @@ def advice_on(
     gains = [each for each in found if _is_gain(each)]
     kept = [each for each in gains if not any(_is_better(other, each) for other in gains)]
     return tuple(sorted(kept, key=lambda each: -each.seconds_ratio))
+
+
+def _overflows(change: Change) -> bool:
+    """Tell whether values of a changed network grow beyond all that could be fitted or encrypted.
+
+    Sums of their squares would overflow, and LAPACK would complain of them on the terminal.
+    """
+    if change.kind != "model" or change.calibration.samples is None:
+        return False
+    with np.errstate(all="ignore"):
+        values = evaluate(change.graph, change.calibration.samples)
+    return not all(np.abs(x).max(initial=0.0) < _LARGEST for x in values)
 
 
 def _compiled(change: Change, known: Libraries) -> Candidate:
