@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
+from bootstrap_plans import parameters, refreshing_program
 from cli_runner import MLP, hec
 from hec.compiler import annotate as module
 from hec.compiler.annotate import annotate, annotated
@@ -171,6 +172,14 @@ def test_the_network_as_a_whole_is_told(mlp: Plan) -> None:
     assert found["hec.ring_degree"] == str(mlp.client.parameters.ring_degree)
     assert found["hec.bootstraps"] == "0"
     assert found["hec.agreement"].endswith(" of 64 calibration samples")
+
+
+def test_bootstraps_are_counted() -> None:
+    plan = plan_of(refreshing_program(parameters(15)), backend="openfhe")
+    labels = ("", *["relu1"] * 2, *["fc"] * 2, *["relu2"] * 2, "")
+    nodes = [node("Relu", "x", "a", name="relu1"), node("Relu", "a", "y", name="relu2")]
+    proto = annotated(labelled(plan, labels), network(nodes, {"x": (1, 8)}))
+    assert told(proto)["hec.bootstraps"] == "2"
 
 
 def test_a_doc_string_tells_the_same_to_older_tools(averaging: tuple[ModelProto, Plan]) -> None:
