@@ -22,7 +22,7 @@ from hec.compiler.advice import advice
 from hec.compiler.alternative import Alternative, Kind
 from hec.compiler.alternatives import Change
 from hec.compiler.calibration import Calibration
-from hec.compiler.errors import CompileError, fail
+from hec.compiler.errors import CompileError, HecWarning, fail
 from hec.compiler.evaluate import evaluate
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
@@ -169,7 +169,14 @@ def test_progress_is_told_and_the_budget_is_kept() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert advice(pooled(), samples(), TARGET, progress, budget=-1.0) == ()
+        warnings.simplefilter("always", HecWarning)
+        with pytest.warns(HecWarning) as warned:
+            assert advice(pooled(), samples(), TARGET, progress, budget=-1.0) == ()
+        assert [str(x.message) for x in warned] == [
+            "time was up after -1 s: 3 of 3 changes were not tried\n"
+            "  --> pooled\n"
+            "  help: compile on an idle machine, or with fewer calibration samples"
+        ]
         assert told == [("the network itself", 0, 0)]
         advice(pooled("AveragePool"), samples(), Target(backend="tenseal", degree=2), progress)
     assert told[-1][0].startswith("allow outputs an error of ")
