@@ -114,8 +114,11 @@ def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -
     ]
     shapes = {"left": (1, 8), "right": (1, 8)}
     model = network(nodes, shapes, outputs=("sums", "curve"))
-    carriers = {x.name for x in annotated(plan, model).graph.node if "hec.seconds" in told(x)}
+    found = {x.name: told(x) for x in annotated(plan, model).graph.node}
+    carriers = {name for name, texts in found.items() if "hec.seconds" in texts}
     assert carriers == {"add", "square", "tanh"}
+    fused = {name: texts.get("hec.fused_with") for name, texts in found.items()}
+    assert fused == {"add": "tanh", "product": None, "square": "product", "tanh": None}
 
 
 def test_every_cost_stands_at_one_node(averaging: tuple[ModelProto, Plan], mlp: Plan) -> None:
