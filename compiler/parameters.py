@@ -97,9 +97,7 @@ def choose_parameters(
             if not bound.has_exact(fitting, precision):
                 continue  # saves the layouts, which take seconds for a large network
         ways = [
-            _shortest(
-                _Search(each, ring_degree, instances, magnitudes, target), fitting, precision
-            )
+            _shortest(_Search(each, ring_degree, instances, magnitudes, target), fitting, precision)
             for each in layouts(slots)
         ]
         exact = [found for found in ways if found is not None and _is_exact(found)]
