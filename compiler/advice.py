@@ -18,7 +18,7 @@ import numpy as np
 from hec.compiler.alternative import Alternative
 from hec.compiler.alternatives import Change, changes
 from hec.compiler.ckks_ir import Output
-from hec.compiler.errors import CompileError, HecWarning
+from hec.compiler.errors import CompileError, HecWarning, warn
 from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import bootstrap_count
@@ -38,6 +38,7 @@ CLOSER: Final = 0.005  # more agreement
 LOST: Final = 0.05  # agreement that an option may cost
 _ABOUT: Final = 0.98  # ratio of costs that are as good as equal
 _CLOSE: Final = 0.002  # difference of shares that are
+_LARGEST: Final = 1e30  # no scale and modulus hold 100 bits of a value
 BUDGET: Final = 600.0  # seconds after which no further change is tried
 
 
@@ -78,7 +79,7 @@ def advice_on(
     budget: float = BUDGET,
 ) -> tuple[Alternative, ...]:
     """Return the advice on a network that is compiled already."""
-    start, found = monotonic(), list[Alternative]()
+    start, found, left = monotonic(), list[Alternative](), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HecWarning)  # of networks that nobody asked for
         warnings.simplefilter("ignore", RuntimeWarning)  # of values that overflow
@@ -86,16 +87,37 @@ def advice_on(
         before, wanted = measure.costs(made.chosen), changes(made)
         for done, change in enumerate(wanted):
             if monotonic() - start > budget:
+                left = len(wanted) - done
                 break
             progress(change.what, done, len(wanted))
+            if _overflows(change):
+                continue
             try:
                 chosen = _compiled(change, made.libraries)
             except (CompileError, np.linalg.LinAlgError):  # it cannot be run, or it overflows
                 continue
             found.append(_compared(change, chosen, before, measure.costs(chosen)))
+    if left:
+        warn(
+            f"time was up after {budget:.0f} s: {left} of {len(wanted)} changes were not tried",
+            made.imported.name,
+            "compile on an idle machine, or with fewer calibration samples",
+        )
     gains = [each for each in found if _is_gain(each)]
     kept = [each for each in gains if not any(_is_better(other, each) for other in gains)]
     return tuple(sorted(kept, key=lambda each: -each.seconds_ratio))
+
+
+def _overflows(change: Change) -> bool:
+    """Tell whether values of a changed network grow beyond all that could be fitted or encrypted.
+
+    Sums of their squares would overflow, and LAPACK would complain of them on the terminal.
+    """
+    if change.kind != "model" or change.calibration.samples is None:
+        return False
+    with np.errstate(all="ignore"):
+        values = evaluate(change.graph, change.calibration.samples)
+    return not all(np.abs(x).max(initial=0.0) < _LARGEST for x in values)
 
 
 def _compiled(change: Change, known: Libraries) -> Candidate:

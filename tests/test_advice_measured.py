@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,8 +19,10 @@ from cli_runner import MLP, hec
 from hec.compiler import advice as module
 from hec.compiler import alternatives, pipeline
 from hec.compiler.advice import advice
-from hec.compiler.alternative import Alternative
-from hec.compiler.errors import CompileError, fail
+from hec.compiler.alternative import Alternative, Kind
+from hec.compiler.alternatives import Change
+from hec.compiler.calibration import Calibration
+from hec.compiler.errors import CompileError, HecWarning, fail
 from hec.compiler.evaluate import evaluate
 from hec.compiler.memory import server_memory
 from hec.compiler.onnx_import import import_onnx
@@ -32,6 +35,7 @@ from hec.compiler.target import Target
 from hec.runtime.simulate import run_simulated
 from pooled_networks import pooled, samples
 from sample_plans import deep_program, linear_program, plan_of
+from small_graphs import SEEN, X, affine, graph
 
 TARGET = Target(backend="tenseal", maxpool="approximate")
 FOUND = Alternative(
@@ -96,6 +100,31 @@ def test_only_gains_are_told_and_the_largest_first(found: dict[str, Alternative]
         assert x.seconds_ratio > 1.05 or x.memory_ratio > 1.1
 
 
+def test_a_network_whose_values_grow_out_of_bounds_is_not_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def grown(factor: float, kind: Kind = "model", seen: object = SEEN) -> Change:
+        network = graph(X, affine(0, factor * np.eye(2)), affine(1, factor * np.eye(2)))
+        return Change("grow", kind, network, TARGET, Calibration(seen))  # type: ignore[arg-type]
+
+    compiled: list[Change] = []
+
+    def tried(change: Change) -> list[Change]:
+        made = SimpleNamespace(chosen=None, libraries=None)
+        monkeypatch.setattr(module, "changes", lambda made: [change])
+        monkeypatch.setattr(module, "_Measure", lambda made: SimpleNamespace(costs=lambda x: None))
+        monkeypatch.setattr(module, "_compiled", lambda change, known: compiled.append(change))
+        monkeypatch.setattr(module, "_is_gain", lambda found: False)
+        monkeypatch.setattr(module, "_compared", lambda *arguments: None)
+        compiled.clear()
+        assert module.advice_on(made) == ()  # type: ignore[arg-type]
+        return compiled
+
+    assert not tried(grown(1e20)) and not tried(grown(np.nan)) and not tried(grown(1e200))
+    for change in (grown(1e10), grown(1e20, "option"), grown(1e20, seen=None)):
+        assert tried(change) == [change]
+
+
 def test_what_another_change_beats_is_left_out() -> None:
     faster = replace(FOUND, change="another", seconds_ratio=3.5)
     assert module._is_better(faster, FOUND)
@@ -140,7 +169,14 @@ def test_progress_is_told_and_the_budget_is_kept() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert advice(pooled(), samples(), TARGET, progress, budget=-1.0) == ()
+        warnings.simplefilter("always", HecWarning)
+        with pytest.warns(HecWarning) as warned:
+            assert advice(pooled(), samples(), TARGET, progress, budget=-1.0) == ()
+        assert [str(x.message) for x in warned] == [
+            "time was up after -1 s: 3 of 3 changes were not tried\n"
+            "  --> pooled\n"
+            "  help: compile on an idle machine, or with fewer calibration samples"
+        ]
         assert told == [("the network itself", 0, 0)]
         advice(pooled("AveragePool"), samples(), Target(backend="tenseal", degree=2), progress)
     assert told[-1][0].startswith("allow outputs an error of ")

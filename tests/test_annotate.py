@@ -10,8 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
+from bootstrap_plans import parameters, refreshing_program
 from cli_runner import MLP, hec
 from hec.compiler import annotate as module
 from hec.compiler.annotate import annotate, annotated
@@ -20,13 +21,16 @@ from hec.compiler.pipeline import compile
 from hec.compiler.plan import Plan
 from hec.compiler.report import report
 from hec.compiler.target import Target
+from onnx_oracle import network, node
 from pooled_networks import pooled, samples
+from sample_plans import deep_program, plan_of
+from test_compare import labelled
 
 DATA = Path(__file__).resolve().parent / "data"
 TARGET = Target(backend="tenseal", degree=2)
 
 
-def plan_of(model: Path | ModelProto, calibration: NDArray[np.float32] | None = None) -> Plan:
+def compiled(model: Path | ModelProto, calibration: NDArray[np.float32] | None = None) -> Plan:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compile(model, calibration=calibration, target=TARGET)
@@ -34,13 +38,13 @@ def plan_of(model: Path | ModelProto, calibration: NDArray[np.float32] | None = 
 
 @pytest.fixture(scope="module")
 def mlp(mnist_calibration: NDArray[np.float32]) -> Plan:
-    return plan_of(MLP, mnist_calibration[:64])
+    return compiled(MLP, mnist_calibration[:64])
 
 
 @pytest.fixture(scope="module")
 def averaging() -> tuple[ModelProto, Plan]:
     model = pooled("AveragePool")
-    return model, plan_of(model, samples())
+    return model, compiled(model, samples())
 
 
 def told(node: onnx.NodeProto | ModelProto) -> dict[str, str]:
@@ -86,6 +90,35 @@ def test_an_old_network_keeps_its_constants(tmp_path: Path) -> None:
     assert (new.ir_version, len(new.graph.input)) == (10, 1)
     x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
     assert_same_network(path.read_bytes(), (tmp_path / "new.onnx").read_bytes(), x)
+
+
+@pytest.mark.parametrize(("version", "inputs"), [(3, 1), (4, 2)])
+def test_a_default_that_callers_may_replace_stays(mlp: Plan, version: int, inputs: int) -> None:
+    model = onnx.load(MLP)
+    model.ir_version = version
+    stored = model.graph.initializer[0]
+    info = helper.make_tensor_value_info(stored.name, stored.data_type, stored.dims)
+    model.graph.input.append(info)
+    assert len(annotated(mlp, model).graph.input) == inputs
+
+
+def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -> None:
+    labels = ("", "", *["conv"] * 4, *["square"] * 3, "tanh", "", "")
+    origins = ((), (), *[("tanh", "add")] * 4, *[("product", "square")] * 3, ("tanh",), (), ())
+    plan = labelled(plan_of(deep_program()), labels, origins)
+    nodes = [
+        node("Add", "left,right", "a", name="add"),
+        node("MatMul", "a,a", "b", name="product"),
+        node("Mul", "b,b", "sums", name="square"),
+        node("Tanh", "b", "curve", name="tanh"),
+    ]
+    shapes = {"left": (1, 8), "right": (1, 8)}
+    model = network(nodes, shapes, outputs=("sums", "curve"))
+    found = {x.name: told(x) for x in annotated(plan, model).graph.node}
+    carriers = {name for name, texts in found.items() if "hec.seconds" in texts}
+    assert carriers == {"add", "square", "tanh"}
+    fused = {name: texts.get("hec.fused_with") for name, texts in found.items()}
+    assert fused == {"add": "tanh", "product": None, "square": "product", "tanh": None}
 
 
 def test_every_cost_stands_at_one_node(averaging: tuple[ModelProto, Plan], mlp: Plan) -> None:
@@ -142,6 +175,14 @@ def test_the_network_as_a_whole_is_told(mlp: Plan) -> None:
     assert found["hec.ring_degree"] == str(mlp.client.parameters.ring_degree)
     assert found["hec.bootstraps"] == "0"
     assert found["hec.agreement"].endswith(" of 64 calibration samples")
+
+
+def test_bootstraps_are_counted() -> None:
+    plan = plan_of(refreshing_program(parameters(15)), backend="openfhe")
+    labels = ("", *["relu1"] * 2, *["fc"] * 2, *["relu2"] * 2, "")
+    nodes = [node("Relu", "x", "a", name="relu1"), node("Relu", "a", "y", name="relu2")]
+    proto = annotated(labelled(plan, labels), network(nodes, {"x": (1, 8)}))
+    assert told(proto)["hec.bootstraps"] == "2"
 
 
 def test_a_doc_string_tells_the_same_to_older_tools(averaging: tuple[ModelProto, Plan]) -> None:

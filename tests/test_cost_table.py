@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,22 @@ def test_a_ring_that_was_not_measured_costs_as_its_nearest_by_n_log_n() -> None:
     assert wide.bootstrap == known.bootstrap
 
 
+def test_every_step_of_another_ring_takes_as_much_more() -> None:
+    for steps in (*REFERENCE.seal, *REFERENCE.openfhe):
+        twice = steps.in_ring(2 * steps.ring_degree)
+        bits = steps.ring_degree.bit_length() - 1
+        factor = 2 * (bits + 1) / bits
+        for field in fields(steps):
+            mine, theirs = getattr(steps, field.name), getattr(twice, field.name)
+            if isinstance(mine, Line):
+                assert theirs == mine.scaled(factor), field.name
+            elif field.name == "ring_degree":
+                assert theirs == 2 * mine
+            else:  # a ratio stays
+                expected = mine if field.name == "bootstrap" else factor * mine
+                assert theirs == pytest.approx(expected), field.name
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -109,6 +125,14 @@ def slow(table: CostTable, seconds: float) -> CostTable:
             "ring degrees must be rising powers of two, 131072 at most\n  --> FILE: table.openfhe",
         ),
         (
+            replace(REFERENCE, seal=(replace(REFERENCE.seal[0], ring_degree=4095),)),
+            "ring degrees must be rising powers of two, 131072 at most\n  --> FILE: table.seal",
+        ),
+        (
+            replace(REFERENCE, seal=(replace(REFERENCE.seal[0], ring_degree=2**18),)),
+            "ring degrees must be rising powers of two, 131072 at most\n  --> FILE: table.seal",
+        ),
+        (
             replace(REFERENCE, seal=()),
             "no step of SEAL was measured\n  --> FILE: table.seal",
         ),
@@ -117,7 +141,7 @@ def slow(table: CostTable, seconds: float) -> CostTable:
             "a text is too long\n  --> FILE: table.machine",
         ),
     ],
-    ids=["negative", "nothing", "slow", "order", "empty", "name"],
+    ids=["negative", "nothing", "slow", "order", "no power", "large", "empty", "name"],
 )
 def test_numbers_that_no_machine_has_are_refused(
     tmp_path: Path, table: CostTable, expected: str
