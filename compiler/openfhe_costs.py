@@ -20,12 +20,13 @@ from hec.compiler.cost_table import OpenfheSteps
 
 _DOUBLINGS: Final = 3  # squarings of the exponential
 _EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
-# Of weighted sums, in units of one weight among residues, for a limb of one polynomial.
+# Of weighted sums, in units of one weight among residues, for a limb of one polynomial. Taken from
+# processor time on a machine that others used, ring degree 2^13, OpenFHE 1.6.1, 2026-11-27.
 NUMBER_PRODUCT: Final = 11.0  # a ciphertext times a number, added
 READ: Final = 20.0  # the residues of a ciphertext
 WRITE: Final = 130.0  # residues as a ciphertext
 LOAD: Final = 160.0  # a ciphertext of a request
-_WEIGHT: Final = 1.5e-10  # seconds of a unit and a coefficient; two threads, docs/design/012
+_WEIGHT: Final = 1.5e-10  # seconds of a unit and a coefficient; two threads
 _FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
 
 

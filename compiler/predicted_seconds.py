@@ -12,6 +12,7 @@ from hec.compiler.ckks_ir import (
     Add,
     AddPlain,
     Bootstrap,
+    DiagonalMatrix,
     EncryptionParameters,
     Input,
     Instruction,
@@ -168,15 +169,27 @@ def _sums_seconds(
     instruction: LinearTransform, limbs: int, prices: _Prices, relinearizes: bool
 ) -> float:
     """Sums of ciphertexts times numbers, relinearized where the operand is not."""
-    matrix, parameters = instruction.matrix, prices.parameters
+    parameters, table = prices.parameters, prices.table
+    if not relinearizes:
+        return product_seconds(instruction, limbs, parameters, table)
+    switched = instruction.matrix.out_blocks * prices.costs.key_switch(limbs)
+    return switched + _number_seconds(instruction.matrix, limbs, parameters, table, 3)
+
+
+def _number_seconds(
+    matrix: DiagonalMatrix,
+    limbs: int,
+    parameters: EncryptionParameters,
+    table: CostTable,
+    polynomials: int = 2,
+) -> float:
+    """Ciphertexts of so many polynomials times numbers, and sums of them."""
     terms = len(matrix.index)
-    if not parameters.digits:
-        steps = prices.table.seal_steps(parameters.ring_degree)
-        return terms * (_NUMBER + steps.multiply_plain(limbs) + steps.add(limbs))
-    costs = openfhe_costs(parameters, prices.table)
-    shape, polynomials = (matrix.out_blocks, matrix.in_blocks), 3 if relinearizes else 2
-    switched = matrix.out_blocks * costs.key_switch(limbs) if relinearizes else 0.0
-    return switched + costs.weighted_sums(shape, terms, polynomials * limbs)
+    if parameters.digits:
+        costs, shape = openfhe_costs(parameters, table), (matrix.out_blocks, matrix.in_blocks)
+        return costs.weighted_sums(shape, terms, polynomials * limbs)
+    steps = table.seal_steps(parameters.ring_degree)
+    return terms * (_NUMBER + steps.multiply_plain(limbs) + steps.add(limbs))
 
 
 def product_seconds(
@@ -186,6 +199,8 @@ def product_seconds(
 
     With pairs, those of the complex numbers that they need as well.
     """
+    if is_weighted_sum(instruction):
+        return _number_seconds(instruction.matrix, limbs, parameters, table)
     costs = costs_of(parameters, table)
     each = costs.multiply_plain(limbs) + costs.add(limbs)
     count = len(products(instruction.matrix, instruction.twin).first)

@@ -21,7 +21,7 @@ from hec.compiler.plan_rules import check_parameters
 from hec.compiler.record import decode, encode
 from hec.compiler.report import report, server_of
 from hec.compiler.report_html import html
-from hec.compiler.target import Target
+from hec.compiler.target import BackendName, Target
 from hec.compiler.text import parse_program, payloads, print_program
 from hec.runtime import container
 from hec.runtime.images import for_all_images, interleaved, separated
@@ -272,6 +272,17 @@ def test_reports_tell_of_batches(tmp_path: Path) -> None:
         == 64
     )
     assert "64 predictions at once, " in html(report(plan(64)))
+
+
+@pytest.mark.parametrize("backend", ["tenseal", "openfhe"])
+def test_layers_of_one_slot_are_explained(tmp_path: Path, backend: BackendName) -> None:
+    shared = plan(10**6, backend)
+    shared.save(tmp_path / "small.hec")
+    run = hec("explain", tmp_path / "small.hec", "last", "--json")
+    assert run.exit_code == 0, run.stderr
+    story = json.loads(run.stdout)["matrices"][0]
+    assert story["products"] == 36 and story["product_seconds"] > 0
+    assert hec("report", tmp_path / "small.hec", "--html", tmp_path / "small.html").exit_code == 0
 
 
 def test_a_batch_has_an_image_at_least(tmp_path: Path) -> None:
