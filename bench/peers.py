@@ -70,7 +70,11 @@ def measure(name: str, folder: Path, environments: Path, runs: int) -> list[rows
             title: functools.partial(_command, title, model, places) for title in CONTENDERS
         }
         found = race(commands, clear)
-    return with_ratios([{"model": name, "contender": title, **found[title]} for title in found])
+    table: list[rows.Row] = []
+    for title, row in found.items():
+        reason = {"error": f"{title}: {row['error']}"} if "error" in row else {}
+        table.append({"model": name, "contender": title, **row, **reason})
+    return with_ratios(table)
 
 
 def race(commands: dict[str, Callable[[], list[str]]], clear: Array) -> dict[str, rows.Row]:
@@ -143,10 +147,10 @@ def _command(title: str, model: Model, places: tuple[Path, Path, Path]) -> list[
         return _python(sys.executable, "peer_hec.py", model.name, str(folder), backend)
     if title == PEER_ORION:
         if model.name not in {"mlp", "lola", "lenet"}:
-            raise NotInstalled("Orion ships no such network")
+            raise NotInstalled("it ships no such network")
         return _peer(ORION, places, model.name)
     if model.name == "lenet":
-        raise NotInstalled("the API evaluates one convolution, over windows that the client makes")
+        raise NotInstalled("it evaluates one convolution, over windows that the client makes")
     return _peer(TENSEAL, places)
 
 
@@ -188,7 +192,7 @@ def main(
     rows.show({"One encrypted prediction, hec and its peers": COLUMNS}, table, out / "peers.md")
     for row in table:
         if "error" in row:
-            print(f"{row['model']}, {row['contender']}: {row['error']}")
+            print(f"{row['model']}: {row['error']}")
 
 
 if __name__ == "__main__":
