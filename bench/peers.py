@@ -3,7 +3,7 @@
 python bench/peers.py --networks mlp,lola --data FOLDER --runs 9
 
 Orion (`pip install orion-fhe`) and TenSEAL's vector API run in environments of their own, which are
-made under bench/environments; hec runs on TenSEAL, and on OpenFHE if this interpreter can import
+made under .venv-peers; hec runs on TenSEAL, and on OpenFHE if this interpreter can import
 it. All contenders of a network are ready before the first predicts; then each predicts the first
 image, each the second, and so on. LeNet takes 10 GB on Orion.
 """
@@ -177,7 +177,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="folder of models and data sets")] = None,
     runs: Annotated[int, typer.Option(min=1, help="predictions after the first")] = 9,
     environments: Annotated[Path, typer.Option(help="where peers are installed")] = (
-        HERE / "environments"
+        HERE.parent / ".venv-peers"
     ),
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("bench/results"),
 ) -> None:
