@@ -79,7 +79,7 @@ AXES: tuple[Axis, ...] = (
         large,
     ),
     Axis("channels", "channels of convolutions", (2, 4, 8, 16, 32, 64), (4, 8), 2, thick),
-    Axis("batch", "inputs at once", (1, 16, 256, 4096), (1, 256), 1, several, batched=True),
+    Axis("batch", "inputs at once", (1, 4, 16, 64, 256), (1, 16), 1, several, batched=True),
 )
 
 
