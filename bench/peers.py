@@ -3,7 +3,7 @@
 python bench/peers.py --networks mlp,lola --data FOLDER --runs 9
 
 Orion (`pip install orion-fhe`) and TenSEAL's vector API run in environments of their own, which are
-made under bench/environments; hec runs on TenSEAL, and on OpenFHE if this interpreter can import
+made under .venv-peers; hec runs on TenSEAL, and on OpenFHE if this interpreter can import
 it. All contenders of a network are ready before the first predicts; then each predicts the first
 image, each the second, and so on. LeNet takes 10 GB on Orion.
 """
@@ -70,7 +70,11 @@ def measure(name: str, folder: Path, environments: Path, runs: int) -> list[rows
             title: functools.partial(_command, title, model, places) for title in CONTENDERS
         }
         found = race(commands, clear)
-    return with_ratios([{"model": name, "contender": title, **found[title]} for title in found])
+    table: list[rows.Row] = []
+    for title, row in found.items():
+        reason = {"error": f"{title}: {row['error']}"} if "error" in row else {}
+        table.append({"model": name, "contender": title, **row, **reason})
+    return with_ratios(table)
 
 
 def race(commands: dict[str, Callable[[], list[str]]], clear: Array) -> dict[str, rows.Row]:
@@ -143,10 +147,10 @@ def _command(title: str, model: Model, places: tuple[Path, Path, Path]) -> list[
         return _python(sys.executable, "peer_hec.py", model.name, str(folder), backend)
     if title == PEER_ORION:
         if model.name not in {"mlp", "lola", "lenet"}:
-            raise NotInstalled("Orion ships no such network")
+            raise NotInstalled("it ships no such network")
         return _peer(ORION, places, model.name)
     if model.name == "lenet":
-        raise NotInstalled("the API evaluates one convolution, over windows that the client makes")
+        raise NotInstalled("it evaluates one convolution, over windows that the client makes")
     return _peer(TENSEAL, places)
 
 
@@ -173,7 +177,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help="folder of models and data sets")] = None,
     runs: Annotated[int, typer.Option(min=1, help="predictions after the first")] = 9,
     environments: Annotated[Path, typer.Option(help="where peers are installed")] = (
-        HERE / "environments"
+        HERE.parent / ".venv-peers"
     ),
     out: Annotated[Path, typer.Option(help="folder of the results")] = Path("bench/results"),
 ) -> None:
@@ -188,7 +192,7 @@ def main(
     rows.show({"One encrypted prediction, hec and its peers": COLUMNS}, table, out / "peers.md")
     for row in table:
         if "error" in row:
-            print(f"{row['model']}, {row['contender']}: {row['error']}")
+            print(f"{row['model']}: {row['error']}")
 
 
 if __name__ == "__main__":

@@ -4,19 +4,19 @@ python bench/scaling.py                     # forecasts only: nothing is encrypt
 python bench/scaling.py width image --runs 3
 
 Networks have random weights (networks.py) and grow along one axis at a time (growth.py): width,
-depth, side of the image, channels, and, where `hec.compile` takes it, the batch. With `--runs` some
+depth, side of the image, channels, and how many inputs are predicted at once. With `--runs` some
 are run, client and server as processes of their own. The law of each axis is the exponent of a line
 through the points, sizes and costs as logarithms; "large" fits the larger half of the sizes.
 """
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -76,39 +76,30 @@ def measure(name: str, backend: str, runs: int) -> rows.Row:
     shape, layers = axis.network(size)
     random = np.random.default_rng(1)
     samples = random.normal(size=(SAMPLES, 1, *shape)).astype(np.float32)
-    target, more = hec.Target(backend=backend), _options(axis, size)
+    batch = size if axis.batched else 1
+    target = hec.Target(backend=backend, batch=batch)
     model = network(shape, layers, gentle=axis.gentle)
     try:
-        plan, seconds = timed(
-            lambda: hec.compile(model, calibration=samples, target=target, **more)
-        )
+        plan, seconds = timed(lambda: hec.compile(model, calibration=samples, target=target))
     except hec.CompileError as refusal:
         return {"refused": refusal.problems[0].message}
+    requests = ceil(batch / plan.client.parameters.batch)
     row: rows.Row = {
         **asdict(counts_of(plan.server.program)),
-        "work": products(shape, layers) * (size if axis.batched else 1),
+        "work": products(shape, layers) * batch,
         "compile_seconds": seconds,
-        "forecast_seconds": forecast_of(plan.server).total_seconds,
+        "forecast_seconds": requests * forecast_of(plan.server).total_seconds,
         "forecast_bytes": server_memory(plan.server.program).peak,
     }
-    if not runs or size not in axis.run:
+    if not runs or size not in axis.run or requests > 1:
         return row
-    test = random.normal(size=(runs + 1, size if axis.batched else 1, *shape))
+    test = random.normal(size=(runs + 1, batch, *shape))
     with tempfile.TemporaryDirectory(prefix="hec-bench-") as scratch:
         path = Path(scratch) / "model.hec"
         plan.save(path)
         del plan
         served = serve(path, test.astype(np.float32))
     return {**row, **served.measured, "run_seconds": float(np.median(served.seconds[1:]))}
-
-
-def has_batches() -> bool:
-    """Return whether plans can be made for several inputs at once."""
-    return "batch" in inspect.signature(hec.compile).parameters
-
-
-def _options(axis: growth.Axis, size: int) -> dict[str, Any]:
-    return {"batch": size} if axis.batched else {}
 
 
 def laws(axis: growth.Axis, table: Sequence[rows.Row]) -> rows.Row:
@@ -177,8 +168,6 @@ def main(
         rows.hand_over(measure(child, backend, runs))
         return
     chosen = [growth.axis(name) for name in axes or [each.name for each in growth.AXES]]
-    if not has_batches():
-        chosen = [each for each in chosen if not each.batched]
     names = [f"{each.name}:{size}" for each in chosen for size in each.sizes]
     arguments = [f"--backend={backend}", f"--runs={runs}"]
     table = rows.measure_each(Path(__file__), names, arguments, out, again)

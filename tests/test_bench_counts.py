@@ -29,6 +29,11 @@ def test_a_count_that_grew_is_not_made_good_by_others() -> None:
     assert slower
 
 
+def test_larger_messages_are_told_but_make_no_plan_slower() -> None:
+    before, now = ({"lola": {"input_ciphertexts": n}} for n in (1, 4))
+    assert changes(before, now) == (["lola: input ciphertexts 1 -> 4"], False)
+
+
 def test_a_refused_network_is_a_slower_plan_and_one_that_compiles_again_is_not() -> None:
     refused: dict[str, dict[str, int]] = {"mlp:tenseal": {}}
     assert changes(OLD, refused) == (["mlp:tenseal: is refused now"], True)
