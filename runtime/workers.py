@@ -42,30 +42,38 @@ class Workers(Generic[Ciphertext, Plaintext]):
         copies: Copies[Ciphertext],
     ) -> None:
         self._prepared, self._schedule = prepared, schedule
-        count = schedule.workers
-        rings = [[MemoryFile(copies.largest) for _ in range(RING)] for _ in range(count)]
-        links = _links(count)
-        self.processes: list[int] = []
-        self._exchange = Exchange(0, links[0], rings, copies)
-        mine = self._exchange.links
-        files = [file for ring in rings for file in ring]
-        held: list[_Closes] = [*mine, *files, copies]
-        self._close = weakref.finalize(self, _close, self.processes, held)
         self._owner = os.getpid()
-        others = [Exchange(me, links[me], rings, copies) for me in range(1, count)]
+        self.processes: list[int] = []
+        held: list[_Closes] = [copies]
+        self._close = weakref.finalize(self, _close, self.processes, held)
+        try:
+            self._exchange = self._started(copies, held)
+        except OSError:
+            self._close()
+            raise
+
+    def _started(self, copies: Copies[Ciphertext], held: list[_Closes]) -> Exchange[Ciphertext]:
+        """Start the workers, note what is to be closed, and return this process's way to them."""
+        count = self._schedule.workers
+        files = []
+        for _ in range(count * RING):
+            files.append(MemoryFile(copies.largest))
+            held.append(files[-1])
+        rings = [files[start::count] for start in range(count)]
+        links = _links(count)
+        mine, *others = (Exchange(me, links[me], rings, copies) for me in range(count))
+        held += mine.links
         try:
             for exchange in others:
                 kept = {link.socket.fileno() for link in exchange.links}
                 kept |= {file.descriptor for file in files}
                 self.processes.append(fork(partial(self._serve, exchange), kept))
-        except OSError:
-            self._close()
-            raise
         finally:
             for link in (link for exchange in others for link in exchange.links):
                 link.close()
-        for link in mine:
-            link.socket.settimeout(_PATIENCE + _TIMES * schedule.total_seconds)
+        for link in mine.links:
+            link.socket.settimeout(_PATIENCE + _TIMES * self._schedule.total_seconds)
+        return mine
 
     def run(
         self, inputs: Mapping[str, list[Ciphertext]], trace: Trace | None = None

@@ -258,6 +258,23 @@ def test_workers_end_when_they_are_closed_or_forgotten() -> None:
     assert not any(map(is_alive, processes))
 
 
+@pytest.mark.parametrize("what", ["MemoryFile", "fork"])
+def test_what_was_begun_is_undone_if_the_system_refuses(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = getattr(workers, what), []
+
+    def fails(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError
+        return real(*arguments)
+
+    monkeypatch.setattr(workers, what, fails)
+    with pytest.raises(OSError):
+        started(PROGRAMS["linear"], 3)
+
+
 def test_a_copy_of_the_process_neither_uses_nor_ends_the_workers() -> None:
     program = PROGRAMS["linear"]
     group = started(program)
