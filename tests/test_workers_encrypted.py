@@ -96,9 +96,10 @@ def test_every_operation_gives_the_same_ciphertexts(deep: Served, raw: bool) -> 
     assert copies.is_raw == raw
     prepared = executor.prepare(program, alone._evaluator.backend)
     group = Workers(prepared, shared_out(Work.of(program), 2, FREE), copies)
-    found = group.run(alone._read(deep.request, ""))
+    inputs, images = alone._read(deep.request, "")
+    found = group.run(inputs)
     group.close()
-    assert alone._write(found) == deep.reply
+    assert alone._write(found, images) == deep.reply
 
 
 def test_encoding_for_every_run_gives_the_same_bytes(large: Served) -> None:
