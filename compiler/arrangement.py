@@ -45,6 +45,11 @@ class Arrangement:
         return self.layout.run << inner if lowest >= inner else 1
 
     @property
+    def is_run(self) -> bool:
+        """Tell whether elements repeat in adjacent slots."""
+        return self.layout.run > 1
+
+    @property
     def fold(self) -> int:
         """Slots between the terms of a row that are summed in the end."""
         return self.layout.period if self.within is None else self.within

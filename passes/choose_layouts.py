@@ -50,16 +50,20 @@ _SQUARE = 3  # coefficients of a polynomial that is a square
 REFRESHED = 5.0  # seconds that a ciphertext of a refreshed tensor costs: its bootstrap
 
 
-def layouts_to_compare(graph: TensorGraph, slots: int, target: Target) -> tuple[LaidOutGraph, ...]:
-    """Return the layouts of `choose_layouts`, and others if gaps between elements would be faster.
+def layouts_to_compare(graph: TensorGraph, slots: int, target: Target) -> list[LaidOutGraph]:
+    """Return the layouts of `choose_layouts`, after others that take fewer steps.
 
-    A matrix that reads a tensor with gaps adds up the errors of all that lies there, so the fewer
-    steps may cost more levels: only parameters tell.
+    Runs of equal elements, and gaps that hold partial sums, spare diagonals; but more rounding
+    errors add up, and fewer steps may cost more levels: only parameters tell.
     """
-    fast = _planned(graph, slots, target, has_gaps=True)
-    if all(each.within is None for each in fast.chosen.values()):
-        return (fast.result(),)
-    return fast.result(), choose_layouts(graph, slots, target)
+    found = list[LaidOutGraph]()
+    for has_runs, has_gaps in ((True, True), (True, False)):
+        planner = _planned(graph, slots, target, has_runs, has_gaps)
+        if has_gaps and all(each.within is None for each in planner.chosen.values()):
+            continue  # without gaps it is the same
+        if any(each.within is not None or each.is_run for each in planner.chosen.values()):
+            found.append(planner.result())
+    return [*found, choose_layouts(graph, slots, target)]
 
 
 def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGraph:
@@ -76,11 +80,14 @@ def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGra
     Source: LoLa's message representations; Orion's single-shot multiplexing.
     Cost: two estimates per matrix and candidate, each over a sample of its non-zeros.
     """
-    return _planned(graph, slots, target, has_gaps=False).result()
+    return _planned(graph, slots, target, has_runs=False, has_gaps=False).result()
 
 
-def _planned(graph: TensorGraph, slots: int, target: Target, has_gaps: bool) -> _Planner:
-    planner = _Planner(graph, slots, target, groups(graph), free_inputs(graph), has_gaps)
+def _planned(
+    graph: TensorGraph, slots: int, target: Target, has_runs: bool, has_gaps: bool
+) -> _Planner:
+    known = groups(graph), free_inputs(graph)
+    planner = _Planner(graph, slots, target, *known, has_runs, has_gaps)
     for position, operation in enumerate(graph.operations):
         if isinstance(operation, Linear):
             planner.place_linear(position, operation)
@@ -96,6 +103,7 @@ class _Planner:
     target: Target
     groups: list[int]
     free: frozenset[int]
+    has_runs: bool  # whether elements may repeat in adjacent slots
     has_gaps: bool  # whether partial sums may lie between elements
     chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
     gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
@@ -174,7 +182,7 @@ class _Planner:
         group = self.groups[position]
         makers = [x for x in self.makers[group] if isinstance(self.graph.operations[x], Linear)]
         alone = makers == [position] and self.readers[self.groups[operand]] == [position]
-        return alone and group in self.readers
+        return self.has_runs and alone and group in self.readers
 
     def _across(self, position: int, linear: Linear, source: Layout) -> list[Arrangement]:
         """Return the layout across copies, where the sums that lie in its gaps do no harm.

@@ -261,7 +261,7 @@ def test_a_bound_that_ends_early_says_what_the_search_would(precision: float) ->
     graph = NETWORKS["two squares"]
     chains = sorted(parameters._chains(graph), key=lambda chain: (chain.levels, chain.first))[::40]
     magnitudes = [0.5] * len(graph.operations)
-    search = parameters._Search(layouts(graph)(4096)[0], SEAL, magnitudes, Target())
+    search = parameters._Search(layouts(graph)(4096)[0], 8192, SEAL, magnitudes, Target())
     limit = MAX_MODULUS_BITS[128][8192]
     fitting = [chain for chain in chains if SEAL.fits(chain.modulus, limit)]
     best = search.best(fitting, precision)
