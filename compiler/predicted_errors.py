@@ -75,6 +75,7 @@ class Variances:
     most: float  # of any slot, at any size of values, but for spikes
     spike: float  # what may come on top of it, in single slots
     filled: float  # share of the slots that hold something
+    peak: float = 0.0  # what key switches add in single slots, at the usual size of values
 
     def plus(self, each: float, tail: float = 1.0, peak: float = 0.0) -> Variances:
         """Return the variances with those of an error of every slot added.
@@ -85,10 +86,11 @@ class Variances:
         return Variances(
             self.mean + each,
             self.everywhere + each,
-            self.worst + each + peak,
+            self.worst + each,
             self.most + tail * each,
             self.spike + peak,
             self.filled,
+            self.peak + peak,
         )
 
 
@@ -130,7 +132,7 @@ def errors_of(
         found.append(rules.grown(instruction))
     caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
-    worst = tuple(sqrt(each.worst) for each in found)
+    worst = tuple(sqrt(each.worst + each.peak) for each in found)
     if program.parameters.bootstrapping is not None:  # many layers mix all rows, but not spikes
         pairs = zip(means, found, strict=True)
         worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
@@ -303,6 +305,7 @@ class _Rules:
             (average + each) * size.power + lumps + rounding * largest,
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,
+            entering.peak * size.largest + peak * size.peak_power,
         ).plus(size.turns * turned, self._tail, self._together(turned_peak, size.turns))
 
     def _rotate_sum(self, instruction: RotateSum) -> Variances:
@@ -320,6 +323,7 @@ class _Rules:
             terms * average + lumps,
             entering.spike,
             min(1.0, terms * entering.filled),
+            entering.peak,
         ).plus((terms - 1) * each, self._tail, self._together(peak, steps))
 
     def _sum(self, left: Variances, right: Variances) -> Variances:
@@ -331,6 +335,7 @@ class _Rules:
             (sqrt(left.most) + sqrt(right.most)) ** 2,
             (sqrt(left.spike) + sqrt(right.spike)) ** 2,
             max(left.filled, right.filled),
+            (sqrt(left.peak) + sqrt(right.peak)) ** 2,
         )
 
     def _product(self, instruction: Multiply) -> Variances:
@@ -346,7 +351,8 @@ class _Rules:
         filled = min(x.filled, y.filled)
         spike = SPIKED**2 * (a * y.spike + b * x.spike)
         worst = a * y.worst + b * x.worst
-        grown = Variances(mean, filled * mean, worst, most, spike, filled)
+        peaks = a * y.peak + b * x.peak
+        grown = Variances(mean, filled * mean, worst, most, spike, filled, peaks)
         kind = self.types[left]
         each, peak = self._switch(kind.level, kind.scale * self.types[right].scale)
         return grown.plus(each, self._tail, peak)
@@ -358,12 +364,13 @@ class _Rules:
         gain = gains(instruction, self.known.magnitudes[operand], self.known.largest(operand))
         usual, most = gain.entering, gain.entering_most
         mean, worst = self._coherence * usual * entering.mean, usual * entering.worst
-        found = Variances(mean, mean, worst, most * entering.most, most * entering.spike, 1.0)
+        spike, peak = most * entering.spike, usual * entering.peak
+        found = Variances(mean, mean, worst, most * entering.most, spike, 1.0, peak)
         steps = sources(instruction, self.parameters.primes, x.level, x.scale)
         for step, usual, most in zip(steps, gain.made, gain.made_most, strict=True):
-            each, peak = self._made(step)
+            made, more = self._made(step)
             tail = self._tail * most / usual if usual else 0.0
-            found = found.plus(usual * each, tail, usual * peak)
+            found = found.plus(usual * made, tail, usual * more)
         return replace(found, filled=entering.filled)
 
     def _made(self, step: Source) -> tuple[float, float]:
