@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from hec.compiler.ckks_ir import Bootstrap, Output, Program
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import Known, errors_of, tail
+from hec.compiler.predicted_errors import Known, errors_of
 from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.typing_rules import headroom, infer_types
+from hec.compiler.variances import tail
 
 CONFIDENCE = 4.5  # standard deviations that the promised precision covers
 

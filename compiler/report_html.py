@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from hec.compiler.activation_report import ActivationReport
 from hec.compiler.errors import fail
-from hec.compiler.predicted_errors import FAILURE
 from hec.compiler.quantities import duration, interval, share, size
 from hec.compiler.report import Report
 from hec.compiler.report_activation_charts import Sheet
@@ -37,6 +36,7 @@ from hec.compiler.report_words import (
     short_names,
 )
 from hec.compiler.server_report import ServerReport
+from hec.compiler.variances import FAILURE
 
 if TYPE_CHECKING:
     from jinja2 import Environment

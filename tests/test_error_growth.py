@@ -19,9 +19,10 @@ from hec.compiler.forecast import forecast
 from hec.compiler.kernel_sizes import FEW, PEAKS, KernelSizes
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.polynomial_errors import GRID, Kind, gains, sources, weights
-from hec.compiler.predicted_errors import FAILURE, Known, errors_of, fresh_errors, laplace, tail
+from hec.compiler.predicted_errors import Known, errors_of, fresh_errors
 from hec.compiler.tensor_ir import Input, Linear, Multiply, Output, TensorGraph, TensorOperation
 from hec.compiler.typing_rules import infer_types
+from hec.compiler.variances import FAILURE, laplace, tail
 from hec.runtime.simulator import _entering
 from sample_graphs import FLAT, compiled, random_graph
 from sample_plans import TINY, diagonals, linear_program
