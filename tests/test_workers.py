@@ -314,6 +314,7 @@ def script_run(script: str) -> subprocess.CompletedProcess[str]:
 SCRIPT = """
 import os, signal, sys, time
 import test_workers as t
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
 program = t.PROGRAMS["wide"]
 group = t.started(program, 3)
 group.run(t.encrypted(program))
@@ -352,6 +353,7 @@ def test_workers_end_with_the_process_that_has_them(how: str) -> None:
 def test_ctrl_c_is_left_to_the_process_that_has_the_workers() -> None:
     script = (
         "import os, signal, time, test_workers as t\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "program = t.PROGRAMS['wide']\n"
         "group = t.started(program)\n"
         "try:\n"
