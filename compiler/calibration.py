@@ -9,9 +9,9 @@ Source: R. E. Moore, Interval Analysis, 1966 (for networks: Gowal et al., arXiv 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf, isfinite, prod
+from math import isfinite, prod
 
 import numpy as np
 import scipy.sparse as sp
@@ -41,7 +41,6 @@ MULTIPLICATIONS = 1_000_000_000  # per evaluation of the graph: about a second
 KEPT_VALUES = 48_000_000  # float64 values of all tensors together: 384 MB
 ELEMENT = 50  # an elementwise function costs as much as this many multiplications
 FEWEST, MOST = 64, 2048  # samples used, where there are as many
-LARGEST = 1e30  # of usual values: their squares' squares are still numbers
 STRAY = 4.0  # times the upper quartile of samples' largest values: beyond it, a sample is stray
 GRID = 33  # points at which a function is sampled on an interval
 
@@ -124,29 +123,11 @@ class Calibration:
     def ranges(self, graph: TensorGraph) -> list[Range]:
         """Return the range of every operation: of the samples, or sound without samples."""
         if self.samples is None:
-            found = _sound_ranges(graph, self.input_range)
-            _require_small(graph, found, inf, "may reach")
-            return found
-        found = [
+            return _sound_ranges(graph, self.input_range)
+        return [
             Range(values.min(axis=0), values.max(axis=0), values)
             for values in evaluate(graph, self.samples)
         ]
-        _require_small(graph, found, LARGEST, "reach")
-        return found
-
-
-def _require_small(graph: TensorGraph, ranges: Sequence[Range], most: float, verb: str) -> None:
-    """Raise `CompileError` for the first values that nothing could bring back to [-1, 1]."""
-    for operation, found in zip(graph.operations, ranges, strict=True):
-        if max(map(abs, found.interval())) < most or found.magnitude() < most:
-            continue
-        names = () if isinstance(operation, Input) else operation.origin
-        raise fail(
-            f"values {verb} beyond {LARGEST:.0e}, too large to compute with",
-            f"nodes {', '.join(map(repr, names))}" if names else "the network",
-            "give --calibration with real inputs; and let the network keep its values small,"
-            " by normalizations or smaller weights",
-        )
 
 
 def affordable_samples(graph: TensorGraph, multiplications: int) -> int:

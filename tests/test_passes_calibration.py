@@ -398,32 +398,3 @@ def test_nearly_centred_intervals_need_no_shift() -> None:
         scaling = after.operations[1]
         assert isinstance(scaling, Linear)
         assert scaling.bias.any() == shifted
-
-
-def squares(count: int) -> TensorGraph:
-    operations: list[Input | Multiply] = [Input("x", (1, 2))]
-    for i in range(count):
-        operations.append(Multiply(i, i, (1, 2), (f"square{i}",)))
-    return TensorGraph(tuple(operations), (Output("y", count),))
-
-
-def test_values_that_overflow_are_refused_at_the_first_of_them() -> None:
-    graph, many = squares(9), np.full((20, 2), 2.0)
-    many[:2] = 1e3  # a few strays may do so
-    with np.errstate(over="ignore"):
-        Calibration({"x": many[:, :]}).ranges(squares(6))
-        with pytest.raises(CompileError) as caught:
-            Calibration({"x": 5 * many}).ranges(graph)
-    assert str(caught.value) == (
-        "values reach beyond 1e+30, too large to compute with\n"
-        "  --> nodes 'square4'\n"
-        "  help: give --calibration with real inputs; and let the network keep its values small,"
-        " by normalizations or smaller weights"
-    )
-
-
-def test_without_samples_only_what_is_no_number_is_refused() -> None:
-    with np.errstate(over="ignore"):
-        Calibration(None, (-10.0, 10.0)).ranges(squares(6))
-        with pytest.raises(CompileError, match="values may reach beyond 1e"):
-            Calibration(None, (-10.0, 10.0)).ranges(squares(9))
