@@ -56,14 +56,13 @@ def layouts_to_compare(graph: TensorGraph, slots: int, target: Target) -> list[L
     Runs of equal elements, and gaps that hold partial sums, spare diagonals; but more rounding
     errors add up, and fewer steps may cost more levels: only parameters tell.
     """
-    found = list[LaidOutGraph]()
-    for has_runs, has_gaps in ((True, True), (True, False)):
-        planner = _planned(graph, slots, target, has_runs, has_gaps)
-        if has_gaps and all(each.within is None for each in planner.chosen.values()):
-            continue  # without gaps it is the same
-        if any(each.within is not None or each.is_run for each in planner.chosen.values()):
-            found.append(planner.result())
-    return [*found, choose_layouts(graph, slots, target)]
+    fast = _planned(graph, slots, target, has_runs=True, has_gaps=True)
+    found = [fast.result()] if any(x.within is not None for x in fast.chosen.values()) else []
+    closed = _planned(graph, slots, target, has_runs=True, has_gaps=False)
+    found.append(closed.result())
+    if any(each.is_run for each in closed.chosen.values()):
+        found.append(choose_layouts(graph, slots, target))
+    return found  # where no runs are taken, the last are those of `choose_layouts`
 
 
 def choose_layouts(graph: TensorGraph, slots: int, target: Target) -> LaidOutGraph:
@@ -107,7 +106,6 @@ class _Planner:
     has_gaps: bool  # whether partial sums may lie between elements
     chosen: dict[int, Arrangement] = field(default_factory=dict)  # by group
     gathers: dict[int, Gather] = field(default_factory=dict)  # by (position of an) input
-    kernels: dict[int, LinearKernel] = field(default_factory=dict)
     steps: frozenset[int] = frozenset()  # rotations that the kernels so far make
     samples: dict[tuple[int, int], sp.csr_array] = field(default_factory=dict)  # by id, and run
     prices: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
@@ -130,7 +128,12 @@ class _Planner:
 
     def result(self) -> LaidOutGraph:
         layouts = tuple(self.layout(position) for position in range(len(self.groups)))
-        return LaidOutGraph(self.graph, self.slots, layouts, self.kernels)
+        kernels = {
+            position: self._kernel(operation, self.chosen[self.groups[position]])
+            for position, operation in enumerate(self.graph.operations)
+            if isinstance(operation, Linear)
+        }
+        return LaidOutGraph(self.graph, self.slots, layouts, kernels)
 
     def layout(self, position: int) -> Layout:
         if position in self.gathers:
@@ -154,7 +157,6 @@ class _Planner:
         for operand, matrix in zip(linear.operands, linear.matrices, strict=True):
             if operand in self.free and operand not in self.gathers:
                 self._place_input(operand, matrix, self.chosen[group])
-        self.kernels[position] = self._kernel(linear, self.chosen[group])
 
     def _options(self, position: int, linear: Linear) -> list[Arrangement]:
         """Return the layouts worth trying for the result of `linear`.
