@@ -19,6 +19,7 @@ _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")  # microseconds, or max; of a per
 _STANDARD: Final = (0, 1, 2)
 _PR_SET_PDEATHSIG: Final = 1
 _FAILED: Final = 1
+_ENDING: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 def available_cores() -> int:
@@ -66,13 +67,23 @@ def fork(work: Callable[[], None], kept: Collection[int]) -> int:
     It has no descriptors but `kept`, and ignores Ctrl-C, which is for this process to handle.
     """
     parent = os.getpid()
+    # A signal that reaches the copy before `_detach` would raise in it what is to raise here.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        process = _copy()
+        if process:
+            return process
+        _work(work, kept, parent, unblocked)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+
+
+def _copy() -> int:
+    """Return 0 in the copy, and its number here."""
     with warnings.catch_warnings():
         # Since 3.12 Python warns of threads of libraries, too; `why_not` has looked for others.
         warnings.simplefilter("ignore", DeprecationWarning)
-        process = os.fork()
-    if process:
-        return process
-    _work(work, kept, parent)
+        return os.fork()
 
 
 def reap(process: int) -> None:
@@ -84,11 +95,14 @@ def reap(process: int) -> None:
             os.waitpid(process, 0)
 
 
-def _work(work: Callable[[], None], kept: Collection[int], parent: int) -> NoReturn:
+def _work(
+    work: Callable[[], None], kept: Collection[int], parent: int, unblocked: set[int]
+) -> NoReturn:
     """Never return into what this is a copy of: no `finally` of it, no `atexit`."""
     status = _FAILED
     try:
         _detach(kept, parent)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         work()
         status = 0
     finally:

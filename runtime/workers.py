@@ -48,7 +48,7 @@ class Workers(Generic[Ciphertext, Plaintext]):
         self._close = weakref.finalize(self, _close, self.processes, held)
         try:
             self._exchange = self._started(copies, held)
-        except OSError:
+        except BaseException:
             self._close()
             raise
 

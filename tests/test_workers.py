@@ -367,6 +367,32 @@ def test_ctrl_c_is_left_to_the_process_that_has_the_workers() -> None:
     assert done.returncode == 0, done.stderr
 
 
+STARTS = {
+    signal.SIGINT: "t.assert_equal(group.run(t.encrypted(program)), t.alone(program))\n",
+    signal.SIGTERM: "ended = os.waitid(os.P_PID, group.processes[0], os.WEXITED | os.WNOWAIT)\n"
+    "assert ended.si_status == number, ended\n",
+}
+
+
+@pytest.mark.parametrize("number", STARTS, ids=lambda number: number.name)
+def test_a_signal_to_a_worker_that_starts_does_not_raise_in_it(number: signal.Signals) -> None:
+    script = (
+        "import os, signal, test_workers as t\n"
+        f"number, fork = {int(number)}, os.fork\n"
+        "def raised(number, frame): raise KeyboardInterrupt\n"
+        "signal.signal(number, raised)\n"
+        "def signalled():\n"
+        "    process = fork()\n"
+        "    if not process: os.kill(os.getpid(), number)\n"
+        "    return process\n"
+        "os.fork = signalled\n"
+        "program = t.PROGRAMS['wide']\n"
+        "group = t.started(program)\n"
+    )
+    done = script_run(script + STARTS[number])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_worker_holds_no_descriptor_of_others() -> None:
     ours, theirs = os.pipe()
     group = started(PROGRAMS["linear"])
