@@ -25,7 +25,6 @@ _EXPONENTIAL_PRODUCTS: Final = 20.0  # of its Chebyshev series; fitted
 NUMBER_PRODUCT: Final = 11.0  # a ciphertext times a number, added
 READ: Final = 20.0  # the residues of a ciphertext
 WRITE: Final = 130.0  # residues as a ciphertext
-LOAD: Final = 160.0  # a ciphertext of a request
 _WEIGHT: Final = 1.5e-10  # seconds of a unit and a coefficient; two threads
 _FULL: Final = 1.2  # evaluations that full slots take, where sparse ones take one; fitted
 
@@ -56,7 +55,7 @@ class OpenfheCosts:
 
     def hoisted_rotation(self, limbs: int) -> float:
         """One rotation of a ciphertext that is decomposed already."""
-        return self._inner_product(limbs) + self._drop_special(limbs)
+        return self.steps.rotation + self._inner_product(limbs) + self._drop_special(limbs)
 
     def key_switch(self, limbs: int) -> float:
         """One rotation, or one relinearization."""
@@ -91,10 +90,6 @@ class OpenfheCosts:
         sums, operands = shape
         units = min(NUMBER_PRODUCT * terms, dense_units(sums, operands))
         return units * limbs * self.parameters.ring_degree * _WEIGHT
-
-    def load(self, limbs: int) -> float:
-        """One ciphertext of a request, beside others."""
-        return 2 * LOAD * limbs * self.parameters.ring_degree * _WEIGHT
 
     def bootstrap(self, how: Bootstrapping, degree: int) -> float:
         """One functional bootstrap of a series of `degree`."""

@@ -18,4 +18,6 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:  # the facade is lazy, so that importing hec is fast
+    if name not in _HOME:
+        raise AttributeError(f"module 'hec' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -19,7 +19,7 @@ from hec.runtime.openfhe_threads import threads
 from hec.runtime.step_timing import Stopwatch
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
-_STEPS: Final = 29  # that `tell` is told of, with both backends
+_STEPS: Final = 37  # that `tell` is told of, with both backends
 _LONGEST_NAME: Final = 100  # characters of a processor's name
 
 Told = Callable[[str, int, int], None]  # what is measured, done, of how many

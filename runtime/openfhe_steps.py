@@ -7,10 +7,10 @@ beyond its steps is one factor, which large rings share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import cycle
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -21,17 +21,36 @@ from hec.compiler.fourier import fitted
 from hec.compiler.openfhe_costs import OpenfheCosts
 from hec.runtime import openfhe_keys
 from hec.runtime.openfhe_backend import OpenfheBackend
+from hec.runtime.openfhe_ciphertexts import OpenfheCiphertexts
 from hec.runtime.openfhe_client import new_secret_key
 from hec.runtime.openfhe_context import OpenfheContext
 from hec.runtime.openfhe_primes import chain
 from hec.runtime.step_timing import Stopwatch, fit, line
 
-RINGS: Final = (2**12, 2**15)
 _BOOTSTRAP_RING: Final = 2**12
-_DEPTH, _DIGITS = 22, 8  # those of a deep network; at 2^15 the chain is 128-bit secure
-_BITS: Final = 33
-_LIMBS: Final = (4, 8, 14, 23)
+
+
+class _Chain(NamedTuple):
+    """A chain of primes, and the limbs at which it is measured."""
+
+    bits: tuple[int, ...]
+    digits: int
+    limbs: tuple[int, ...]
+
+
+# The outer two are of a deep network: secure in the largest ring, and in the smallest one for a
+# bootstrap of little work. Those between are of leveled networks, a digit for each prime.
+_DEEP: Final = _Chain((34, *[33] * 22), 8, (4, 8, 14, 23))
+_CHAINS: Final = {
+    2**12: _DEEP,
+    2**13: _Chain((50, *[26] * 4), 5, (1, 2, 3, 5)),
+    2**14: _Chain((50, *[33] * 9), 10, (1, 2, 5, 10)),
+    2**15: _DEEP,
+}
+RINGS: Final = tuple(_CHAINS)
 _TURNS: Final = (1, 2, 3, 4)
+_SCALE: Final = 2.0**20  # so that products fit in one prime
+_PLACE: Final = "calibration"
 _DEGREE: Final = 15
 _EXTENDED_PRODUCT: Final = 1.3  # times a product with a plaintext, and a sum; fitted, bench
 
@@ -39,10 +58,11 @@ Told = Callable[[str], None]
 
 
 def measure(ring_degree: int, watch: Stopwatch, tell: Told = lambda what: None) -> OpenfheSteps:
-    """Return the seconds of every step in one ring; its bootstraps as its steps add up."""
-    ring = _Ring(_leveled(ring_degree), is_secure=ring_degree >= 2**15)
+    """Return the seconds of every step in one of `RINGS`; its bootstraps as its steps add up."""
+    used = _CHAINS[ring_degree]
+    ring = _Ring(_leveled(ring_degree), is_secure=ring_degree > _BOOTSTRAP_RING)
     found: dict[str, list[tuple[int, float]]] = {}
-    for limbs in _LIMBS:
+    for limbs in used.limbs:
         tell(f"OpenFHE, ring degree {ring_degree}, {limbs} limbs")
         for name, step in ring.steps(limbs):
             found.setdefault(name, []).append((limbs, watch.seconds(step)))
@@ -65,9 +85,9 @@ def measure_bootstrap(
 
 
 def _leveled(ring_degree: int, bootstrapping: bool = False) -> EncryptionParameters:
-    bits = [_BITS + 1, *[_BITS] * _DEPTH]
-    primes, special = chain(ring_degree, bits, _DIGITS, bootstrapping)
-    return EncryptionParameters(ring_degree, primes, special, 128, _DIGITS)
+    used = _CHAINS[ring_degree]
+    primes, special = chain(ring_degree, used.bits, used.digits, bootstrapping)
+    return EncryptionParameters(ring_degree, primes, special, 128, used.digits)
 
 
 class _Ring:
@@ -95,7 +115,7 @@ class _Ring:
 
     def steps(self, limbs: int) -> Iterator[tuple[str, Callable[[], object]]]:
         """Yield every step on ciphertexts of so many limbs, by name."""
-        backend, level, scale = self.backend, limbs - 1, 2.0**_BITS
+        backend, level, scale = self.backend, limbs - 1, _SCALE
         x, y = self.encrypted(level, scale), self.encrypted(level, scale)
         plains = cycle([backend.encode(self.values, level, scale) for _ in range(8)])
         total, turn = self.encrypted(level, scale), cycle(_TURNS)
@@ -104,22 +124,20 @@ class _Ring:
         yield "multiply_plain", lambda: backend.multiply_plain(x, next(plains))
         yield "add", lambda: backend.accumulate(total, y)
         yield "multiply", lambda: backend.multiply(x, y)
-        yield "rescale", lambda: backend.rescale(x)
         yield "encode", lambda: backend.encode(self.values, level, scale)
+        messages = OpenfheCiphertexts(self.context, self._key.GetKeyTag())
+        request = messages.save(x)
+        yield "load", lambda: messages.load(request, level, scale, _PLACE)
+        yield "save", lambda: messages.save(y)
+        if level:
+            yield "rescale", lambda: backend.rescale(x)
 
 
 def _fitted(parameters: EncryptionParameters, found: dict[str, dict[int, float]]) -> OpenfheSteps:
     """Return the steps whose sums are what was measured."""
-    width = -(-len(parameters.primes) // parameters.digits)
-    digits = np.array([-(-limbs // width) for limbs in _LIMBS], float)
-    extended = np.array([limbs + len(parameters.special_primes) for limbs in _LIMBS], float)
-    switch, each = found["key_switch"], dict[int, float]()
-    for limbs in _LIMBS:  # one decomposition and four rotations; one of each
-        four, one = found["hoisted"][limbs], switch[limbs]
-        each[limbs] = min(max((four - one) / (len(_TURNS) - 1), 0.05 * one), 0.95 * one)
-    inner, drop = fit([digits * extended, extended], list(each.values()))
-    (raised,) = fit([digits * extended], [switch[limbs] - each[limbs] for limbs in _LIMBS])
-    product = line(found["multiply_plain"].items())
+    switch, hoisted = found["key_switch"], found["hoisted"]
+    raised, inner, drop, rotation = _rotations(parameters, switch, hoisted)
+    product, most = line(found["multiply_plain"].items()), max(switch)
     multiply = found["multiply"]
     rest = [(limbs, max(t - switch[limbs], 0.02 * t)) for limbs, t in multiply.items()]
     return OpenfheSteps(
@@ -127,10 +145,31 @@ def _fitted(parameters: EncryptionParameters, found: dict[str, dict[int, float]]
         raised,
         inner,
         drop,
-        _EXTENDED_PRODUCT * product(_LIMBS[-1]) / _LIMBS[-1],
+        _EXTENDED_PRODUCT * product(most) / most,
         product,
         line(found["add"].items()),
         line(rest),
         line((limbs + 1, seconds) for limbs, seconds in found["rescale"].items()),
         line(found["encode"].items()),
+        rotation,
+        line(found["load"].items()),
+        line(found["save"].items()),
     )
+
+
+def _rotations(
+    parameters: EncryptionParameters, one: Mapping[int, float], several: Mapping[int, float]
+) -> list[float]:
+    """Return what raising a digit, inner products, dropping and any rotation take.
+
+    From the seconds, by limbs, of `one` rotation and of `several`, which raise digits once.
+    """
+    width = -(-len(parameters.primes) // parameters.digits)
+    rows, seconds = [], []
+    for turns, measured in ((1, one), (len(_TURNS), several)):
+        for limbs, taken in measured.items():
+            extended = limbs + len(parameters.special_primes)
+            work = -(-limbs // width) * extended
+            rows.append((work, turns * work, turns * extended, turns))
+            seconds.append(taken)
+    return fit(list(np.array(rows, float).T), seconds)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hec.compiler.ckks_ir import LIMB_BYTES
 from hec.compiler.errors import InvalidProgram
 
+_LOW: Final = "low"  # bytes of a word that hold a residue
 _WORD_BYTES: Final = 8  # of what OpenFHE writes around residues: their number, and their prime
 
 Bytes = bytes | memoryview
@@ -45,8 +46,8 @@ class Frame:
         limbs = []
         starts = _limb_starts(archive, self._ring_degree, self._primes)
         for start, prime in zip(starts, self._primes, strict=True):
-            limb = np.frombuffer(archive, np.uint8, self._ring_degree * LIMB_BYTES, start)
-            limbs.append(limb.reshape(-1, LIMB_BYTES)[:, : _width(prime)].tobytes())
+            words = np.frombuffer(archive, _low_bytes(_width(prime)), self._ring_degree, start)
+            limbs.append(np.ascontiguousarray(words[_LOW]).tobytes())
         return b"".join(limbs)
 
     def unpack(self, data: Bytes) -> bytes | None:
@@ -77,10 +78,15 @@ class Frame:
 
 
 def _residues(data: Bytes, width: int) -> NDArray[np.uint64]:
-    packed = np.frombuffer(data, np.uint8).reshape(-1, width)
-    wide = np.zeros((len(packed), LIMB_BYTES), np.uint8)
-    wide[:, :width] = packed
-    return wide.view("<u8").reshape(-1)
+    packed = np.frombuffer(data, f"V{width}")
+    residues = np.zeros(len(packed), "<u8")
+    residues.view(_low_bytes(width))[_LOW] = packed
+    return residues
+
+
+def _low_bytes(width: int) -> np.dtype[np.void]:
+    """Return the type of words that names their lowest `width` bytes: copied as one, not each."""
+    return np.dtype({"names": [_LOW], "formats": [f"V{width}"], "itemsize": LIMB_BYTES})
 
 
 def _width(prime: int) -> int:

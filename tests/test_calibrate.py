@@ -165,16 +165,50 @@ def _bytes(table: cost_table.CostTable) -> bytes:
     from hec.compiler import record
     from hec.compiler.checked_json import dump
 
-    return dump({"format": "hec costs", "version": 1, "table": record.encode(table, [])})
+    return dump(
+        {
+            "format": cost_table.FORMAT,
+            "version": cost_table.VERSION,
+            "table": record.encode(table, []),
+        }
+    )
 
 
 @pytest.mark.encrypted
 @pytest.mark.openfhe
-def test_openfhe_is_measured_through_its_backend() -> None:
+@pytest.mark.parametrize("ring_degree", [2**12, 2**13])
+def test_openfhe_is_measured_through_its_backend(ring_degree: int) -> None:
     pytest.importorskip("openfhe", exc_type=ImportError)
     from hec.runtime import openfhe_steps
 
-    steps = openfhe_steps.measure(2**12, Stopwatch())
-    assert steps.ring_degree == 2**12
-    assert min(steps.raise_digit, steps.inner_product + steps.drop_special) > 0
-    assert openfhe_steps.measure_bootstrap(steps, Stopwatch()) > 0
+    steps = openfhe_steps.measure(ring_degree, Stopwatch())
+    assert steps.ring_degree == ring_degree
+    parts = (steps.raise_digit, steps.inner_product + steps.drop_special, steps.rescale(3))
+    assert min(*parts, steps.load(3), steps.save(3)) > 0
+    table = replace(REFERENCE, openfhe=(steps,))
+    assert cost_table.read(_bytes(table), "table") == table
+
+
+@pytest.mark.encrypted
+@pytest.mark.openfhe
+def test_a_bootstrap_of_openfhe_is_measured() -> None:
+    pytest.importorskip("openfhe", exc_type=ImportError)
+    from hec.runtime import openfhe_steps
+
+    assert openfhe_steps.measure_bootstrap(REFERENCE.openfhe_steps(2**12), Stopwatch()) > 0
+
+
+@pytest.mark.encrypted
+@pytest.mark.openfhe
+def test_rotations_are_taken_apart_by_what_they_share() -> None:
+    pytest.importorskip("openfhe", exc_type=ImportError)
+    from hec.compiler.openfhe_costs import OpenfheCosts
+    from hec.runtime import openfhe_steps
+
+    parameters, known = openfhe_steps._leveled(2**14), REFERENCE.openfhe_steps(2**14)
+    costs, limbs = OpenfheCosts(parameters, known), (1, 2, 5, 10)
+    one = {n: costs.key_switch(n) for n in limbs}
+    several = {n: costs.decompose(n) + 4 * costs.hoisted_rotation(n) for n in limbs}
+    found = openfhe_steps._rotations(parameters, one, several)
+    expected = (known.raise_digit, known.inner_product, known.drop_special, known.rotation)
+    assert found == pytest.approx(expected)

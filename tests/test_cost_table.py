@@ -22,7 +22,7 @@ HELP = "make it again on this machine: hec calibrate-host"
 def damage(path: Path, change: dict[str, Json]) -> None:
     """Write the reference's file with some members replaced."""
     table = record.encode(REFERENCE, [])
-    whole: dict[str, Json] = {"format": "hec costs", "version": 1, "table": table}
+    whole: dict[str, Json] = {"format": "hec costs", "version": 2, "table": table}
     path.write_text(json.dumps(whole | change), encoding="utf-8")
 
 
@@ -71,9 +71,21 @@ def test_every_step_of_another_ring_takes_as_much_more() -> None:
                 assert theirs == mine.scaled(factor), field.name
             elif field.name == "ring_degree":
                 assert theirs == 2 * mine
-            else:  # a ratio stays
-                expected = mine if field.name == "bootstrap" else factor * mine
+            else:  # a ratio stays, and what every call costs
+                stays = field.name in ("bootstrap", "rotation")
+                expected = mine if stays else factor * mine
                 assert theirs == pytest.approx(expected), field.name
+
+
+def test_what_is_fitted_together_may_leave_a_share_out(tmp_path: Path) -> None:
+    first, *rest = REFERENCE.openfhe
+    path, share = tmp_path / "costs.json", replace(first, inner_product=0.0, rotation=0.0)
+    table = replace(REFERENCE, openfhe=(share, *rest))
+    cost_table.save(table, path)
+    assert cost_table.load(path) == table
+    free = replace(first, raise_digit=0.0)
+    cost_table.save(replace(REFERENCE, openfhe=(free, *rest)), path)
+    assert "raise_digit must be seconds" in complaint(path)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +93,12 @@ def test_every_step_of_another_ring_takes_as_much_more() -> None:
     [
         ({"format": "other"}, "This is not a cost table\n  --> FILE"),
         (
-            {"version": 2},
-            "The cost table has version 2; this hec reads version 1\n  --> FILE",
+            {"version": 3},
+            "The cost table has version 3; this hec reads version 2\n  --> FILE",
         ),
         (
             {"version": "x" * 1000},
-            "The cost table has version unknown; this hec reads version 1\n  --> FILE",
+            "The cost table has version unknown; this hec reads version 2\n  --> FILE",
         ),
         (
             {"table": 3},

@@ -339,6 +339,12 @@ def test_a_program_that_refreshes_takes_the_seconds_of_its_bootstraps() -> None:
     found = forecast(program, [HALF / 2] * 8)
     assert bootstrap_count(program) == 2
     assert found.seconds[1] == found.seconds[5] == bootstrap_seconds(chosen, 15)
+    steps, messages = REFERENCE.openfhe_steps(chosen.ring_degree), (0, 7)
+    entry, leaves = (program.instructions[position] for position in messages)
+    assert isinstance(entry, ckks_ir.Input) and isinstance(leaves, ckks_ir.Output)
+    level = infer_types(program)[leaves.operand].level
+    assert found.seconds[0] == steps.load(entry.level + 1)
+    assert found.seconds[7] == steps.save(level + 1)
     flat = noise.bootstrap_result(chosen, 15)
     assert flat < found.deviations[1] < 2 * noise.bootstrapping(chosen)
     assert found.deviations[5] > found.deviations[3]
