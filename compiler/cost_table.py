@@ -22,7 +22,7 @@ FORMAT: Final = "hec costs"
 VERSION: Final = 2
 HELP: Final = "make it again on this machine: hec calibrate-host"
 _LARGEST_FILE: Final = 2**18  # bytes; a table takes 12,000
-_SHARES: Final = frozenset({"inner_product", "drop_special", "rotation"})
+_SHARES: Final = frozenset({"conversion", "inner_product", "drop_special", "rotation"})
 _SLOWEST: Final = 60.0  # seconds of any one coefficient; none is measured above 0.01
 _MOST_TEXTS: Final = 32
 _WORDS: Final = {1: "one", 2: "two"}
@@ -96,6 +96,7 @@ class OpenfheSteps:
 
     ring_degree: int
     raise_digit: float  # per limb of the modulus that a digit is raised to
+    conversion: float  # per limb of a digit, or special one, and limb that it is raised or cut to
     inner_product: float  # of a digit with the key, per limb of the extended modulus
     drop_special: float  # per limb of the extended modulus
     extended_product: float  # per limb: a diagonal times a rotation, added, in the bootstrap
@@ -115,6 +116,7 @@ class OpenfheSteps:
         return OpenfheSteps(
             ring_degree,
             factor * self.raise_digit,
+            factor * self.conversion,
             factor * self.inner_product,
             factor * self.drop_special,
             factor * self.extended_product,

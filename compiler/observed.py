@@ -7,7 +7,7 @@ not derived but measured: the same samples, with and without errors in every boo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,10 +19,12 @@ from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.evaluate import value
 from hec.compiler.noise import bootstrapping
 from hec.compiler.tensor_ir import Array, Bootstrap, Multiply, Polynomial, TensorGraph
+from hec.compiler.variances import tail
 
 ASSUMED_MAGNITUDE: Final = 0.5  # of a tensor in [-1, 1], where nothing was observed
 PROBE: Final = 3e-4  # error of every bootstrap's argument in the trial: of the size that is to come
 SAMPLES: Final = 16  # of the trial
+_MEDIAN: Final = 0.5  # probability that the largest of some errors is above that of this failure
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Observed:
     outputs: tuple[Array, ...] = ()  # of the graph, (samples, elements) each, where there are some
     approximation: tuple[float, ...] = ()  # rms of approximated - exact, likewise
     peaks: tuple[float, ...] = ()  # largest magnitude, likewise
+    reaches: tuple[float, ...] = ()  # its largest error over a Gaussian's, with sensitivities
 
     def deviations(
         self, parameters: EncryptionParameters, sources: Sequence[int]
@@ -57,11 +60,11 @@ def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     known = calibration.samples is not None
     peaks = tuple(max(map(abs, seen.interval())) for seen in ranges) if known else ()
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
-    found: tuple[float, ...] | None = None
+    found, reaches = None, tuple[float, ...]()
     if calibration.samples is not None and refreshes:
         samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-        found = tuple(_sensitivities(graph, samples))
-    return Observed(magnitudes, found, outputs, approximation, peaks)
+        found, reaches = zip(*_trial(graph, samples), strict=True)
+    return Observed(magnitudes, found, outputs, approximation, peaks, reaches)
 
 
 def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, ...]:
@@ -76,9 +79,10 @@ def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, 
     return found if np.isfinite(found).all() else ()
 
 
-def _sensitivities(graph: TensorGraph, samples: dict[str, Array]) -> Sequence[float]:
+def _trial(graph: TensorGraph, samples: dict[str, Array]) -> Iterator[tuple[float, float]]:
+    """Yield sensitivity and reach of every tensor."""
     random = np.random.default_rng(0)
-    exact, noisy, found = list[Array](), list[Array](), list[float]()
+    exact, noisy = list[Array](), list[Array]()
     for operation in graph.operations:
         exact.append(value(operation, exact, samples))
         if isinstance(operation, Bootstrap):
@@ -88,8 +92,16 @@ def _sensitivities(graph: TensorGraph, samples: dict[str, Array]) -> Sequence[fl
             noisy[operation.operand] = x
         else:
             noisy.append(value(operation, noisy, samples))
-        found.append(_rms(noisy[-1] - exact[-1]) / PROBE)
-    return found
+        error = noisy[-1] - exact[-1]
+        deviation = _rms(error)
+        yield deviation / PROBE, _reach(error, deviation)
+
+
+def _reach(error: Array, deviation: float) -> float:
+    """Return the largest error over that of as many Gaussian ones; 1 if those are larger."""
+    if not deviation:
+        return 1.0
+    return max(1.0, float(np.abs(error).max()) / (deviation * tail(error.size, _MEDIAN)))
 
 
 def _rms(values: Array) -> float:

@@ -45,13 +45,15 @@ class OpenfheCosts:
 
     def decompose(self, limbs: int) -> float:
         """What hoisted rotations of one ciphertext share."""
-        return self.steps.raise_digit * self._digits(limbs) * self._extended(limbs)
+        raised = self.steps.raise_digit * self._digits(limbs) + self.steps.conversion * limbs
+        return raised * self._extended(limbs)
 
     def _inner_product(self, limbs: int) -> float:
         return self.steps.inner_product * self._digits(limbs) * self._extended(limbs)
 
     def _drop_special(self, limbs: int) -> float:
-        return self.steps.drop_special * self._extended(limbs)
+        converted = self.steps.conversion * len(self.parameters.special_primes) * limbs
+        return self.steps.drop_special * self._extended(limbs) + converted
 
     def hoisted_rotation(self, limbs: int) -> float:
         """One rotation of a ciphertext that is decomposed already."""
@@ -71,7 +73,7 @@ class OpenfheCosts:
 
     def add_plain(self, limbs: int) -> float:
         """One sum of a ciphertext and an encoded plaintext."""
-        return self.add(limbs) / 2
+        return self.add(limbs)
 
     def multiply(self, limbs: int) -> float:
         """One product of ciphertexts, without its relinearization."""

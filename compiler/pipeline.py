@@ -240,6 +240,7 @@ def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> Serv
     magnitudes = tuple(chosen.observed.magnitudes[source] for source in sources)
     deviations = chosen.observed.deviations(program.parameters, sources)
     known, peaks = chosen.observed.approximation, chosen.observed.peaks
+    reaches = chosen.observed.reaches
     return ServerPart(
         program,
         tuple(labels),
@@ -256,6 +257,7 @@ def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> Serv
         None,
         tuple(peaks[source] for source in sources) if peaks else (),
         _coherence(chosen),
+        tuple(reaches[source] for source in sources) if reaches else (),
     )
 
 

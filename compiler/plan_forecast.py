@@ -11,5 +11,5 @@ from hec.compiler.predicted_errors import Known
 def forecast_of(server: ServerPart, table: CostTable = REFERENCE) -> Forecast:
     """Return seconds and errors; where magnitudes are unknown, values are taken as large as 1."""
     magnitudes = server.magnitudes or (1.0,) * len(server.program.instructions)
-    known = Known(magnitudes, server.deviations, server.coherence, server.peaks)
+    known = Known(magnitudes, server.deviations, server.coherence, server.peaks, server.reaches)
     return forecast(server.program, known, table=table)

@@ -117,3 +117,4 @@ class ServerPart:
     advice: tuple[Alternative, ...] | None = None  # None: no alternative was compiled
     peaks: tuple[float, ...] = ()  # largest magnitude of every value on samples, likewise
     coherence: tuple[float, ...] = ()  # of errors that enter every instruction; (): unknown
+    reaches: tuple[float, ...] = ()  # of errors from bootstraps, over Gaussian ones; (): unknown

@@ -82,6 +82,8 @@ def _check_approximation(part: ServerPart, place: str) -> None:
     _require(all(size >= 0 for size in part.peaks), "a peak is negative", place)
     _require(len(part.coherence) in (0, count), "coherences are missing", place)
     _require(all(size >= 0 for size in part.coherence), "a coherence is negative", place)
+    _require(len(part.reaches) in (0, count), "reaches are missing", place)
+    _require(all(size >= 1 for size in part.reaches), "a reach is below 1", place)
     message = "an error of approximation is negative"
     _require(all(size >= 0 for size in part.approximation), message, place)
     if known is not None:

@@ -61,6 +61,7 @@ REACH: Final = (
 )
 # of a product of two Gaussians, value and error
 PEAK: Final = 1.25  # times the largest value that samples showed, likewise
+FEW_SAMPLES: Final = 2.0  # times the reach that samples showed: another one's errors may be larger
 PARTS: Final = 2.0  # of a sum whose parts `FEW` limits already, that may be unusual at once
 
 
@@ -81,6 +82,7 @@ class Known:
     measured: Sequence[float] = ()  # deviations that come from bootstraps; (): derive them
     coherence: Sequence[float] = ()  # by how much entering errors grow more than by the rules
     peaks: Sequence[float] = ()  # largest magnitudes
+    reaches: Sequence[float] = ()  # largest errors of `measured`, over those of Gaussians
 
     def largest(self, position: int, unit: float = 1.0) -> float:
         """Return the largest value there is, but for strays; at most `unit`."""
@@ -107,8 +109,15 @@ def errors_of(
         pairs = zip(means, found, strict=True)
         worst = tuple(hypot(mean, sqrt(each.spike)) for mean, each in pairs)
     most = (sqrt(each.most + each.spike) for each in found)
-    tails = (tail(value.blocks * program.parameters.ring_slots) for value in types)
+    tails = [tail(value.blocks * program.parameters.ring_slots) for value in types]
     bounds = tuple(far * max(pair) for far, *pair in zip(tails, most, means, strict=True))
+    if known.reaches:  # by the rules, bounds take the steepest slope in every layer
+        values = zip(tails, known.reaches, means, found, strict=True)
+        seen = (
+            far * hypot(FEW_SAMPLES * reach * mean, sqrt(each.spike))
+            for far, reach, mean, each in values
+        )
+        bounds = tuple(map(min, bounds, seen))
     return Errors(means, worst, bounds)
 
 

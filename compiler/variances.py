@@ -43,9 +43,9 @@ class Variances:
 
 
 @lru_cache(maxsize=64)
-def tail(slots: int) -> float:
-    """Return the deviations that none of `slots` Gaussian errors exceeds, but for `FAILURE`."""
-    return float(-special.ndtri(FAILURE / (2 * slots)))
+def tail(slots: int, failure: float = FAILURE) -> float:
+    """Return the deviations that none of `slots` Gaussian errors exceeds, but for `failure`."""
+    return float(-special.ndtri(failure / (2 * slots)))
 
 
 @lru_cache(maxsize=64)

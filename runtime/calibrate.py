@@ -8,18 +8,20 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from math import log2
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from hec.compiler.cost_table import CostTable, Machine, OpenfheSteps
+from hec.compiler.ckks_ir import EncryptionParameters
+from hec.compiler.cost_table import REFERENCE, CostTable, Machine, OpenfheSteps
 from hec.compiler.errors import CompileError
 from hec.runtime import tenseal_steps
 from hec.runtime.openfhe_threads import threads
 from hec.runtime.step_timing import Stopwatch
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
-_STEPS: Final = 37  # that `tell` is told of, with both backends
+_STEPS: Final = 41  # that `tell` is told of, with both backends
 _LONGEST_NAME: Final = 100  # characters of a processor's name
 
 Told = Callable[[str, int, int], None]  # what is measured, done, of how many
@@ -52,6 +54,26 @@ def calibrate(
     table = CostTable(name, _machine(threads), seal, openfhe)
     spread = max(alone.spread, parallel.spread)
     return Calibration(table, spread, alone.waited, without)
+
+
+def calibrate_ring(parameters: EncryptionParameters) -> CostTable:
+    """Measure only the steps that programs of these parameters take: seconds.
+
+    Raise `CompileError` if they are OpenFHE's, and it is not there.
+    """
+    ring, name = parameters.ring_degree, "this machine, now"
+    if not parameters.digits:
+        nearest = min(tenseal_steps.CHAINS, key=lambda known: abs(log2(known / ring)))
+        return CostTable(name, _machine(1), (tenseal_steps.measure(nearest, Stopwatch()),))
+    from hec.runtime import openfhe_steps as steps
+
+    watch = Stopwatch(clock=perf_counter)
+    nearest = min(steps.RINGS, key=lambda known: abs(log2(known / ring)))
+    found = steps.measure(nearest, watch)
+    if parameters.bootstrapping is not None:
+        small = steps.measure(steps.RINGS[0], watch)
+        found = replace(found, bootstrap=steps.measure_bootstrap(small, watch))
+    return CostTable(name, _machine(threads()), REFERENCE.seal, (found,))
 
 
 def _openfhe(

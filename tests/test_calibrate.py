@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from cli_runner import hec
 from hec.compiler import cost_table
+from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.cost_table import REFERENCE
 from hec.compiler.host_costs import host_file
-from hec.runtime import calibrate, step_timing, tenseal_steps
+from hec.runtime import calibrate, openfhe_primes, step_timing, tenseal_primes, tenseal_steps
 from hec.runtime.calibrate import Calibration
 from hec.runtime.step_timing import Stopwatch, line
 
@@ -205,10 +207,29 @@ def test_rotations_are_taken_apart_by_what_they_share() -> None:
     from hec.compiler.openfhe_costs import OpenfheCosts
     from hec.runtime import openfhe_steps
 
-    parameters, known = openfhe_steps._leveled(2**14), REFERENCE.openfhe_steps(2**14)
-    costs, limbs = OpenfheCosts(parameters, known), (1, 2, 5, 10)
-    one = {n: costs.key_switch(n) for n in limbs}
-    several = {n: costs.decompose(n) + 4 * costs.hoisted_rotation(n) for n in limbs}
-    found = openfhe_steps._rotations(parameters, one, several)
-    expected = (known.raise_digit, known.inner_product, known.drop_special, known.rotation)
-    assert found == pytest.approx(expected)
+    known = replace(REFERENCE.openfhe_steps(2**14), conversion=1e-5)
+    turned = []
+    for digits in (10, 3):
+        parameters = openfhe_steps._leveled(2**14, digits=digits)
+        costs = OpenfheCosts(parameters, known)
+        for limbs, turns in product((1, 2, 5, 10), (1, 4)):
+            seconds = costs.decompose(limbs) + turns * costs.hoisted_rotation(limbs)
+            turned.append(openfhe_steps._Turned(parameters, limbs, turns, seconds))
+    found = openfhe_steps._rotations(turned)
+    shares = ("raise_digit", "conversion", "inner_product", "drop_special", "rotation")
+    assert found == pytest.approx([getattr(known, share) for share in shares])
+
+
+@pytest.mark.encrypted
+@pytest.mark.parametrize("digits", [0, pytest.param(3, marks=pytest.mark.openfhe)])
+def test_one_ring_is_measured_for_its_programs(digits: int) -> None:
+    if digits:
+        pytest.importorskip("openfhe", exc_type=ImportError)
+    bits = (26, 26, 26)
+    moduli, special = (
+        openfhe_primes.chain(8192, bits) if digits else (tenseal_primes.primes(8192, bits), (0,))
+    )
+    table = calibrate.calibrate_ring(EncryptionParameters(8192, moduli, special, 128, digits))
+    steps = table.openfhe if digits else table.seal
+    assert [each.ring_degree for each in steps] == [8192]
+    assert table.machine.threads >= 1
