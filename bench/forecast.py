@@ -111,11 +111,13 @@ def _table(plan: hec.Plan, costs: str | None) -> CostTable:
 def _predicted(plan: hec.Plan, *tables: CostTable) -> dict[str, float]:
     program = plan.server.program
     found = [forecast_of(plan.server, table) for table in tables]
-    output = next(x for x in program.instructions if isinstance(x, Output))
+    position, output = next(
+        (i, x) for i, x in enumerate(program.instructions) if isinstance(x, Output)
+    )
     return {
         "forecast_seconds": float(np.mean([each.total_seconds for each in found])),
         "forecast_bytes": min(server_memory(program).peak, DEFAULT_MAX_RAM),
-        "forecast_error": found[0].deviations[output.operand] * abs(output.factor),
+        "forecast_error": found[0].deviations[position] * abs(output.factor),
     }
 
 

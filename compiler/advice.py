@@ -189,8 +189,8 @@ def _deviations(candidate: Candidate) -> list[float]:
     """Return the standard deviation of each output's error from encryption, as predicted."""
     errors = candidate.choice.forecast.deviations
     made = {
-        x.name: errors[x.operand] * abs(x.factor)
-        for x in candidate.choice.lowered.program.instructions
+        x.name: errors[position] * abs(x.factor)
+        for position, x in enumerate(candidate.choice.lowered.program.instructions)
         if isinstance(x, Output)
     }
     return [made[output.name] for output in candidate.graph.outputs]

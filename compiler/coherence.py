@@ -1,94 +1,67 @@
-"""How coherent errors are on their way through the layers, measured on samples.
+"""How coherent errors are on their way through a Program, from what the simulator shows.
 
 The rules of error growth take errors as independent of each other, of the values, and of the
 weights they meet. They are not: what two neurons read of one error, the next layer may add up, and
-the slope of a polynomial at its actual arguments is not its mean slope. So each layer is shown the
-errors of those before it, and what becomes of them is compared with what the rules say.
+the slope of a polynomial at its actual arguments is not its mean slope. Nor are they the same in
+all copies of an element. So a few samples run through the simulator, and what becomes of the errors
+that enter an instruction is compared with what the rules say.
 
-Source: measured: lenet 0.9 bits, tenseal-convmnist 1.0 bits of the output's error.
+Source: docs/design/009-noise-model.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from typing_extensions import assert_never
 
-from hec.compiler import ckks_ir
-from hec.compiler.calibration import Calibration, nonzeros
-from hec.compiler.evaluate import value
-from hec.compiler.polynomial_errors import gains
-from hec.compiler.tensor_ir import (
-    Activation,
-    Array,
-    Bootstrap,
-    Input,
-    Linear,
+from hec.compiler.ckks_ir import (
+    Instruction,
+    LinearTransform,
     Multiply,
+    Output,
     Polynomial,
-    TensorGraph,
-    TensorOperation,
+    Program,
+    RotateSum,
+    ValueType,
 )
+from hec.compiler.copy_gains import endings, folds_of
+from hec.compiler.kernel_sizes import KernelSizes
+from hec.compiler.predicted_errors import Known, Rules
+from hec.compiler.variances import Variances
 
-PROBE: Final = 1e-6  # largest error of a layer's own: small, so that it grows linearly
-MULTIPLICATIONS: Final = 20_000_000  # spent on one evaluation: a few hundredths of a second
-FEWEST, MOST = 16, 256  # samples, where there are as many
 LIMITS: Final = (1 / 16, 16.0)  # what is beyond is chance, or nothing
+GROWING: Final = LinearTransform | RotateSum | Multiply | Polynomial | Output
 
 
 def coherence(
-    graph: TensorGraph, calibration: Calibration, fresh: Sequence[float]
+    program: Program,
+    types: Sequence[ValueType],
+    known: Known,
+    sizes: KernelSizes,
+    measured: Sequence[float],
 ) -> tuple[float, ...]:
-    """Return, for each operation, by how much its operands' errors grow more than by the rules.
+    """Return, for every instruction, by how much errors that enter grow more than by the rules.
 
-    `fresh` has the errors that the operations add; there are samples, and no bootstraps.
+    `measured` has the root mean square of every value's error.
     """
-    random, unit = np.random.default_rng(0), PROBE / (max(fresh, default=0.0) or 1.0)
-    count = int(np.clip(MULTIPLICATIONS // max(nonzeros(graph), 1), FEWEST, MOST))
-    samples = {name: array[:count] for name, array in (calibration.samples or {}).items()}
-    exact, noisy, found = list[Array](), list[Array](), list[float]()
-    for operation, own in zip(graph.operations, fresh, strict=True):
-        exact.append(value(operation, exact, samples))
-        carried = value(operation, noisy, samples)
-        found.append(_ratio(operation, exact, noisy, carried - exact[-1]))
-        noisy.append(carried + unit * own * random.standard_normal(carried.shape))
-    return tuple(found)
+    found, ratios = list[Variances](), list[float]()
+    folds, last = folds_of(program), endings(program)
 
+    def grown(instruction: Instruction, ratio: float) -> Variances:
+        told = replace(known, coherence=(*ratios, ratio))
+        rules = Rules(program.parameters, types, found, told, sizes, folds, last)
+        return rules.grown(instruction)
 
-def _ratio(
-    operation: TensorOperation, exact: list[Array], noisy: list[Array], carried: Array
-) -> float:
-    def error(position: int) -> float:
-        return _mean_square(noisy[position] - exact[position])
-
-    def size(position: int) -> float:
-        return _mean_square(exact[position])
-
-    match operation:
-        case Input() | Bootstrap() | Activation():
-            return 1.0
-        case Linear():
-            pairs = zip(operation.operands, operation.matrices, strict=True)
-            power = sum(float((matrix.data**2).sum()) * error(i) for i, matrix in pairs)
-            expected = power / max(operation.bias.size, 1)
-        case Multiply():
-            left, right = operation.left, operation.right
-            doubled = 2.0 if left == right else 1.0
-            expected = doubled * (size(left) * error(right) + size(right) * error(left))
-        case Polynomial():
-            rows = operation.coefficients
-            rows = rows[:, None, :] if rows.ndim > 1 else rows
-            steps = ckks_ir.Polynomial(operation.operand, np.ascontiguousarray(rows), 1.0)
-            magnitude = float(np.sqrt(size(operation.operand)))
-            expected = gains(steps, magnitude).entering * error(operation.operand)
-        case _:
-            assert_never(operation)
-    if expected <= 0:
-        return 1.0
-    return float(np.clip(np.sqrt(_mean_square(carried) / expected), *LIMITS))
-
-
-def _mean_square(values: Array) -> float:
-    return float(np.mean(np.square(values))) if values.size else 0.0
+    for instruction, true in zip(program.instructions, measured, strict=True):
+        ratio = 1.0
+        if isinstance(instruction, GROWING):
+            own = grown(instruction, 0.0).mean
+            entering = grown(instruction, 1.0).mean - own
+            if entering > 0:
+                ratio = float(np.clip(np.sqrt(max(0.0, true**2 - own) / entering), *LIMITS))
+        found.append(grown(instruction, ratio))
+        ratios.append(ratio)
+    return tuple(ratios)

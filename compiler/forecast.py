@@ -47,8 +47,8 @@ def forecast(
     types = infer_types(program)
     seconds = seconds_of(program, types, sizes, table)
     errors = errors_of(program, types, known, sizes)
-    outputs = [i for i in program.instructions if isinstance(i, Output)]
-    worst = max((errors.worst[i.operand] * abs(i.factor) for i in outputs), default=0.0)
+    outputs = [(i, x) for i, x in enumerate(program.instructions) if isinstance(x, Output)]
+    worst = max((errors.worst[i] * abs(x.factor) for i, x in outputs), default=0.0)
     spare = headroom(program.parameters, types)
     confidence = CONFIDENCE * tail(program.parameters.batch) / tail(1)  # of every image
     return Forecast(seconds, errors.deviations, errors.bounds, confidence * worst, spare)

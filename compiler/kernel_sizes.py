@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix, LinearTransform
+from hec.compiler.copy_gains import CopyGains, Ending, copy_gains
+from hec.compiler.layout import Layout
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import steps_of
 from hec.compiler.schedule import Split, rotations
@@ -48,7 +50,8 @@ class KernelSizes:
         self._known: dict[tuple[int, int, Split], KernelSize] = {}
         self._assumed: dict[int, KernelSize] = {}
         self._folded: dict[tuple[int, tuple[int, ...]], float] = {}
-        self._kept: list[DiagonalMatrix] = []  # so that no id is used twice
+        self._copied: dict[tuple[int, tuple[int, ...], int], CopyGains | None] = {}
+        self._kept: list[DiagonalMatrix | Layout] = []  # so that no id is used twice
 
     def __call__(self, instruction: LinearTransform) -> KernelSize:
         """Return the sizes of the transform."""
@@ -75,6 +78,16 @@ class KernelSizes:
             self._folded[key] = float(powers.max(initial=0.0))
             self._kept.append(matrix)
         return self._folded[key]
+
+    def copy_gains(self, matrix: DiagonalMatrix, ending: Ending) -> CopyGains | None:
+        """Return the gains of the mean of an output's copies; None: nothing is known of them."""
+        if id(matrix) in self._assumed:
+            return None
+        key = id(matrix), ending.steps, id(ending.layout)
+        if key not in self._copied:
+            self._copied[key] = copy_gains(matrix, ending)
+            self._kept += [matrix, ending.layout]
+        return self._copied[key]
 
     def assume(self, matrix: DiagonalMatrix, size: KernelSize) -> None:
         """Take `size` for `matrix` without looking at it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ UNUSED = -1  # a slot that holds no element; its value means nothing to the next
 class Layout:
     """`elements[block, slot]` is the row-major index of the element there, or `UNUSED`.
 
-    An element may sit in many slots; the client packs all copies, and `unpack` reads the first.
+    An element may sit in many slots; the client packs all copies, and `unpack` reads their mean:
+    what is exact in each of them has errors of its own there.
     """
 
     elements: NDArray[np.int32]  # (blocks, slots)
@@ -60,7 +62,23 @@ class Layout:
     def unpack(self, packed: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (samples, elements) values of (samples, blocks, slots) slot vectors."""
         flat = packed.reshape(len(packed), -1)
-        return flat[:, self.first_slots()]
+        return np.asarray(flat[:, self.copies].mean(axis=2), np.float64)
+
+    @cached_property
+    def copies(self) -> NDArray[np.int64]:
+        """Positions block * slots + slot of every element, (elements, copies), rising.
+
+        As many of each as the rarest has; an element that the layout leaves out has `UNUSED` there.
+        """
+        order = np.argsort(self.elements, axis=None, kind="stable")
+        found, starts, counts = np.unique(
+            self.elements.ravel()[order], return_index=True, return_counts=True
+        )
+        held = found != UNUSED
+        fewest = int(counts[held].min(initial=self.elements.size)) if held.any() else 1
+        positions = np.full((int(found[-1]) + 1, fewest), UNUSED, np.int64)
+        positions[found[held]] = order[starts[held][:, None] + np.arange(fewest)]
+        return positions
 
     def holds_all(self, count: int) -> bool:
         """Tell whether the layout has a slot for each of `count` elements, and no other."""
@@ -72,11 +90,7 @@ class Layout:
 
         An element that the layout leaves out has `UNUSED` there.
         """
-        elements, first = np.unique(self.elements, return_index=True)
-        slots = np.full(int(elements[-1]) + 1, UNUSED, np.int64)
-        held = elements != UNUSED
-        slots[elements[held]] = first[held]
-        return slots
+        return self.copies[:, 0]
 
 
 def at(positions: NDArray[np.int64], period: int, slots: int) -> Layout:

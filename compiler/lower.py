@@ -40,6 +40,7 @@ class ScalePlan:
     plain: int
     prime: int
     lazy: bool = False  # leave products of ciphertexts to the next matrix's rescaling
+    fresh: int = 0  # more bits of an input's scale: its error meets every weight of a wide layer
 
     @property
     def folds_first(self) -> bool:
@@ -124,7 +125,8 @@ class _Writer:
     def operation(self, position: int, operation: tensor_ir.TensorOperation) -> _Value:
         match operation:
             case tensor_ir.Input():
-                level, scale = self.entry_level, self.working_scale(self.entry_level)
+                level = self.entry_level
+                scale = self.working_scale(level) * 2.0**self.plan.fresh
                 layout = self.graph.layouts[position]
                 entry = ckks_ir.Input(operation.name, layout, level, scale, operation.divisor)
                 return self.emit(entry, level, scale)

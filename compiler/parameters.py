@@ -32,6 +32,7 @@ from hec.compiler.tensor_ir import TensorGraph
 from hec.compiler.typing_rules import HEADROOM_BITS
 
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
+_FRESH = (0, 4, 8)  # bits by which an input's scale may exceed the working scale
 _LAYERS_SHOWN = 12  # in the error for a network that is too deep
 RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
 _RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
@@ -102,7 +103,7 @@ def choose_parameters(
         ]
         exact = [found for found in ways if found is not None and _is_exact(found)]
         if exact:
-            return min(exact, key=lambda found: found.forecast.total_seconds)
+            return min(exact, key=_seconds)
         closest = min(
             (found for found in (closest, *ways) if found is not None),
             key=lambda found: found.forecast.output_error,
@@ -117,17 +118,30 @@ def images_in(ring_degree: int, target: Target) -> int:
 
 
 def _shortest(search: _Search, chains: Sequence[Chain], precision: float) -> Choice | None:
-    """Return the best of the fewest levels that are exact enough, or the most exact choice."""
+    """Return the best of the fewest levels that are exact enough, or the most exact choice.
+
+    On OpenFHE more and smaller primes may be faster: fewer digits may do. So lengths are compared
+    as long as they get faster.
+    """
     closest: Choice | None = None
+    fastest: Choice | None = None
     for _, group in groupby(chains, key=lambda chain: chain.levels):
         found = search.best(group, precision)
         if found is None:
             continue
         if _is_exact(found):
-            return found
+            if not found.lowered.program.parameters.digits:
+                return found
+            if fastest is not None and _seconds(fastest) <= _seconds(found):
+                return fastest
+            fastest = found
         if closest is None or found.forecast.output_error < closest.forecast.output_error:
             closest = found
-    return closest
+    return fastest or closest
+
+
+def _seconds(choice: Choice) -> float:
+    return choice.forecast.total_seconds
 
 
 def _is_exact(choice: Choice) -> bool:
@@ -162,7 +176,7 @@ class _Search:
         tried = [choice for chain in chains if (choice := self._try(chain, precision)) is not None]
         exact = list(filter(_is_exact, tried))
         if exact:
-            return min(exact, key=lambda c: (c.forecast.total_seconds, -c.reserve))
+            return min(exact, key=lambda c: (_seconds(c), -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
     def has_exact(self, chains: Sequence[Chain], precision: float) -> bool:
@@ -216,9 +230,10 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
             yield ScalePlan(bits, bits, bits)
         return
     for scale, plain, lazy in product(range(20, 48), range(14, 41, 2), (False, True)):
-        for prime in sorted({scale, plain, scale + plain, scale + 2 * plain, LARGEST_PRIME_BITS}):
+        sizes = sorted({scale, plain, scale + plain, scale + 2 * plain, LARGEST_PRIME_BITS})
+        for prime, fresh in product(sizes, _FRESH):
             if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS and prime > lazy * scale:
-                yield ScalePlan(scale, plain, prime, lazy)
+                yield ScalePlan(scale, plain, prime, lazy, fresh)
 
 
 def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import overload
@@ -204,8 +204,13 @@ def libraries() -> Libraries:
             return error
         return None
 
+    def errors(program: ckks_ir.Program, packed: Mapping[str, tensor_ir.Array]) -> Sequence[float]:
+        from hec.runtime.simulated_errors import simulated_errors
+
+        return simulated_errors(program, packed)
+
     openfhe = OpenfheInstances(openfhe_primes)
-    return Libraries(SealInstances(seal_primes), openfhe, chains, openfhe_error)
+    return Libraries(SealInstances(seal_primes), openfhe, chains, openfhe_error, errors)
 
 
 def _file(model: Model) -> bytes:
@@ -256,7 +261,7 @@ def _server_part(chosen: Candidate, model: bytes, target: Target | None) -> Serv
         target,
         None,
         tuple(peaks[source] for source in sources) if peaks else (),
-        _coherence(chosen),
+        chosen.coherence,
         tuple(reaches[source] for source in sources) if reaches else (),
     )
 
@@ -271,14 +276,6 @@ def _tensors(chosen: Candidate) -> Iterator[PlanTensor]:
             known[key] = packing(layout, operation.shape)
         nodes = () if isinstance(operation, Input) else operation.origin
         yield PlanTensor(nodes, operation.shape, known[key])
-
-
-def _coherence(chosen: Candidate) -> tuple[float, ...]:
-    """Return what errors that enter each instruction do beyond the rules: once for each layer."""
-    known, lowered = chosen.coherence, chosen.choice.lowered
-    grows = (ckks_ir.LinearTransform, ckks_ir.Multiply, ckks_ir.Polynomial)
-    pairs = zip(lowered.program.instructions, lowered.sources, strict=True)
-    return tuple(known[i] if isinstance(x, grows) else 1.0 for x, i in pairs) if known else ()
 
 
 def plan_fits(chosen: Candidate) -> tuple[PlanFit, ...]:

@@ -15,7 +15,7 @@ Source: docs/design/009-noise-model.md; `noise`, for the error of every primitiv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import hypot, sqrt
 from typing import Final
@@ -42,6 +42,7 @@ from hec.compiler.ckks_ir import (
     RotateSum,
     ValueType,
 )
+from hec.compiler.copy_gains import Ending, endings, folds_of
 from hec.compiler.fourier import slope
 from hec.compiler.kernel_sizes import FEW, KernelSizes
 from hec.compiler.layout import UNUSED
@@ -53,7 +54,7 @@ from hec.compiler.polynomial_errors import (
     near,
     sources,
 )
-from hec.compiler.variances import Variances, laplace, tail
+from hec.compiler.variances import Local, Variances, laplace, tail
 
 SPIKED: Final = 2.0  # times its rms: the value of a slot that has a spike
 REACH: Final = (
@@ -98,9 +99,9 @@ def errors_of(
     if known.measured:
         more = results_share(program, known.magnitudes)
         known = replace(known, measured=tuple(more * each for each in known.measured))
-    found, folds = list[Variances](), _folds(program)
+    found, folds, last = list[Variances](), folds_of(program), endings(program)
     for instruction in program.instructions:
-        rules = _Rules(program.parameters, types, found, known, sizes, folds)
+        rules = Rules(program.parameters, types, found, known, sizes, folds, last)
         found.append(rules.grown(instruction))
     caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
@@ -121,38 +122,6 @@ def errors_of(
     return Errors(means, worst, bounds)
 
 
-def fresh_errors(
-    program: Program,
-    types: Sequence[ValueType],
-    known: Known,
-    sizes: KernelSizes,
-    sources: Sequence[int],
-) -> dict[int, float]:
-    """Return, for each layer of `sources`, the deviation of the error that it adds itself."""
-    found, last, folds = list[Variances](), dict[int, float](), _folds(program)
-    for instruction, layer in zip(program.instructions, sources, strict=True):
-        inside = [
-            each if source == layer else Variances(0, 0, 0, 0, 0, each.filled)
-            for each, source in zip(found, sources, strict=False)
-        ]
-        rules = _Rules(program.parameters, types, inside, known, sizes, folds)
-        found.append(rules.grown(instruction))
-        last[layer] = sqrt(found[-1].mean)
-    return last
-
-
-def _folds(program: Program) -> dict[int, tuple[int, ...]]:
-    """Return, by matrix, the steps of the sum that follows it, rescaled or not."""
-    found = dict[int, tuple[int, ...]]()
-    for instruction in program.instructions:
-        if isinstance(instruction, RotateSum):
-            position = instruction.operand
-            while isinstance(rescaled := program.instructions[position], Rescale):
-                position = rescaled.operand
-            found[position] = instruction.steps
-    return found
-
-
 @lru_cache(maxsize=1024)
 def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple[float, float]:
     """Return mean and largest variance of a key switch over the slots of all images."""
@@ -161,7 +130,7 @@ def _key_switch_variances(parameters: EncryptionParameters, level: int) -> tuple
 
 
 @dataclass(frozen=True)
-class _Rules:
+class Rules:
     """The rule of error growth of each instruction."""
 
     parameters: EncryptionParameters
@@ -170,6 +139,7 @@ class _Rules:
     known: Known
     sizes: KernelSizes
     folds: Mapping[int, tuple[int, ...]]  # steps of the sums that follow matrices
+    endings: Mapping[int, Ending] = field(default_factory=dict)  # of the last matrices
 
     def grown(self, instruction: Instruction) -> Variances:
         """Return the variances of the result."""
@@ -182,7 +152,8 @@ class _Rules:
                 return self._rotate_sum(instruction)
             case AddPlain():
                 rounding = self._encoding / self.types[instruction.operand].scale
-                return self.found[instruction.operand].plus(rounding**2)
+                entering = self.found[instruction.operand]
+                return replace(entering.plus(rounding**2), local=entering.local)  # copies share it
             case Add():
                 return self._sum(self.found[instruction.left], self.found[instruction.right])
             case Multiply():
@@ -196,8 +167,12 @@ class _Rules:
                 scale = x.scale / self.parameters.primes[x.level]
                 rounding = noise.rescaling(self.parameters.ring_degree) / scale
                 return self.found[instruction.operand].plus(rounding**2, self._tail)
-            case ModSwitch() | Output():
+            case ModSwitch():
                 return self.found[instruction.operand]
+            case Output():
+                copies = instruction.layout.copies.shape[1]
+                read = self.found[instruction.operand].averaged(copies, self._tail)
+                return replace(read, mean=self._coherence * read.mean)
             case _:
                 assert_never(instruction)
 
@@ -236,7 +211,8 @@ class _Rules:
     def _fresh(self, instruction: Input) -> Variances:
         error = (noise.encryption(self.parameters.ring_degree) / instruction.scale) ** 2
         filled = float(np.mean(instruction.layout.elements != UNUSED))
-        return Variances(error, error, error, error, 0.0, filled)
+        local = Local(error, error, error)
+        return Variances(error, error, error, error, 0.0, filled, local=local)
 
     def _linear(self, instruction: LinearTransform) -> Variances:
         """What enters, grown by the rows; giant steps; and the rounding of the diagonals."""
@@ -269,7 +245,30 @@ class _Rules:
             entering.spike * size.largest + peak * size.peak_power,
             size.filled,
             entering.peak * size.largest + peak * size.peak_power,
+            self._local(instruction, each, power).plus_peaks(
+                peak * size.peak_power, size.turns + 1
+            ),
         ).plus(size.turns * turned, self._tail, self._together(turned_peak, size.turns))
+
+    def _local(self, instruction: LinearTransform, each: float, power: float) -> Local:
+        """What copies of the outputs do not share of errors that enter the last matrix."""
+        ending = self.endings.get(len(self.found))
+        if ending is None or instruction.twin:
+            return Local()
+        gains = self.sizes.copy_gains(instruction.matrix, ending)
+        if gains is None:
+            return Local()
+        size, entering = self.sizes(instruction), self.found[instruction.operand].local
+        terms, copies = 2.0 ** len(ending.steps), ending.layout.copies.shape[1]
+        more = max(0.0, entering.largest - entering.variance) * size.lumpy_power
+        own, power = entering.variance + each, min(size.mean_power, power)
+        return Local(
+            own * power,
+            own * power + more,
+            (entering.summed + each) * gains.power * copies / terms**2,
+            entering.peak * size.largest,
+            entering.amplitude * gains.largest * copies / terms,
+        )
 
     def _rotate_sum(self, instruction: RotateSum) -> Variances:
         """Each step adds up two independent slots, and a key switch that later steps spread."""
@@ -279,15 +278,19 @@ class _Rules:
         everywhere = terms * entering.everywhere
         average = self._average(instruction.operand)
         lumps = max(0.0, entering.most - average) * min(terms, PARTS)
-        return Variances(
-            terms * entering.mean,
+        together = self._together(peak, steps)
+        local = entering.local.folded(steps, PARTS)
+        grown = Variances(
+            self._coherence * terms * entering.mean,
             everywhere,
             terms * entering.worst,
             terms * average + lumps,
             entering.spike,
             min(1.0, terms * entering.filled),
             entering.peak,
-        ).plus((terms - 1) * each, self._tail, self._together(peak, steps))
+        ).plus((terms - 1) * each, self._tail, together)
+        switched = local.plus_switches(steps, each, self._tail, (peak, together))
+        return replace(grown, local=switched)
 
     def _sum(self, left: Variances, right: Variances) -> Variances:
         """Errors are independent as a rule; in the worst case they are the same."""
@@ -315,7 +318,12 @@ class _Rules:
         spike = SPIKED**2 * (a * y.spike + b * x.spike)
         worst = a * y.worst + b * x.worst
         peaks = a * y.peak + b * x.peak
-        grown = Variances(mean, filled * mean, worst, most, spike, filled, peaks)
+        if left == right:
+            local = x.local.scaled(a + b, 2 * doubled * self._largest(left))
+        else:
+            one = x.local.scaled(b, self._largest(right))
+            local = one.joined(y.local.scaled(a, self._largest(left)))
+        grown = Variances(mean, filled * mean, worst, most, spike, filled, peaks, local)
         kind = self.types[left]
         each, peak = self._switch(kind.level, kind.scale * self.types[right].scale)
         return grown.plus(each, self._tail, peak)
@@ -328,7 +336,8 @@ class _Rules:
         usual, most = gain.entering, gain.entering_most
         mean, worst = self._coherence * usual * entering.mean, usual * entering.worst
         spike, peak = most * entering.spike, usual * entering.peak
-        found = Variances(mean, mean, worst, most * entering.most, spike, 1.0, peak)
+        local = entering.local.scaled(usual, most)
+        found = Variances(mean, mean, worst, most * entering.most, spike, 1.0, peak, local)
         steps = sources(instruction, self.parameters.primes, x.level, x.scale)
         for step, usual, most in zip(steps, gain.made, gain.made_most, strict=True):
             made, more = self._made(step)

@@ -8,12 +8,13 @@ already tells that one cannot win.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import inf
 
+from hec.compiler import ckks_ir
 from hec.compiler.calibration import Calibration
 from hec.compiler.coherence import coherence
 from hec.compiler.depth import fewest_levels
@@ -30,7 +31,7 @@ from hec.compiler.observed import Observed, observe
 from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
 from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.plan_parts import CalibrationResult
-from hec.compiler.predicted_errors import Known, fresh_errors
+from hec.compiler.predicted_errors import Known
 from hec.compiler.refresh_parameters import RING_DEGREES, Chains, choose_refreshing
 from hec.compiler.security import MAX_MODULUS_BITS
 from hec.compiler.strategy_errors import (
@@ -78,6 +79,7 @@ class Libraries:
     openfhe: Instances
     chains: Chains  # OpenFHE's, for bootstraps
     openfhe_error: Callable[[], CompileError | None]  # why it cannot be imported here
+    simulated_errors: Callable[[ckks_ir.Program, Mapping[str, Array]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ class Candidate:
     reason: str = ""  # why it was chosen, in words
     keeps: bool = True  # the error or the agreement that was asked for, on samples
     calibrated: CalibrationResult | None = None  # None: there are no samples
-    coherence: tuple[float, ...] = ()  # of errors, by the operation of `graph`; (): unknown
+    coherence: tuple[float, ...] = ()  # of errors, by instruction; (): unknown
 
     @property
     def seconds(self) -> float:
@@ -347,12 +349,17 @@ class Strategies:
         """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
         if self.calibration.samples is None or bootstrap_count(found.choice.lowered.program):
             return found
-        lowered, magnitudes = found.choice.lowered, found.observed.magnitudes
-        known = Known(tuple(magnitudes[source] for source in lowered.sources))
-        types, sizes = infer_types(lowered.program), KernelSizes()
-        fresh = fresh_errors(lowered.program, types, known, sizes, lowered.sources)
-        own = [fresh.get(position, 0.0) for position in range(len(found.graph.operations))]
-        return replace(found, coherence=coherence(found.graph, self.calibration, own))
+        program, observed = found.choice.lowered.program, found.observed
+        sources = found.choice.lowered.sources
+        known = Known(tuple(observed.magnitudes[source] for source in sources))
+        packed = {
+            x.name: x.layout.pack(self.calibration.samples[x.name] / x.divisor)
+            for x in program.instructions
+            if isinstance(x, ckks_ir.Input)
+        }
+        measured = self.libraries.simulated_errors(program, packed)
+        ratios = coherence(program, infer_types(program), known, KernelSizes(), measured)
+        return replace(found, coherence=ratios)
 
     def _nonlinear(self) -> int:
         """Count the operations that would become bootstraps: squares beside products do not."""

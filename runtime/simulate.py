@@ -56,10 +56,10 @@ def run_simulated(
 
 def run_clear(plan: Plan, samples: Samples, progress: Progress = lambda done: None) -> Simulation:
     """Return the plan's exact outputs: fitted activations, but no errors of encryption."""
-    return _run(plan, samples, _Exact(plan.client.parameters), progress)
+    return _run(plan, samples, Exact(plan.client.parameters), progress)
 
 
-class _Exact(Cleartext):
+class Exact(Cleartext):
     """The cleartext backend, with a whole matrix as one sparse product."""
 
     overflows = 0
@@ -89,7 +89,7 @@ class _Exact(Cleartext):
 
 
 def _run(
-    plan: Plan, samples: Samples, backend: _Exact | Simulator, progress: Progress
+    plan: Plan, samples: Samples, backend: Exact | Simulator, progress: Progress
 ) -> Simulation:
     arrays = by_name(plan, samples)
     count = len(next(iter(arrays.values())))
@@ -173,7 +173,7 @@ def _unpacked(plan: Plan, results: Mapping[str, list[Slots]]) -> dict[str, Array
     return raw
 
 
-def _encrypted(item: PlanInput, values: Array, backend: _Exact | Simulator) -> list[Slots]:
+def _encrypted(item: PlanInput, values: Array, backend: Exact | Simulator) -> list[Slots]:
     packed = item.layout.pack(prepared(values, item.shape, item.prologue) / item.divisor)
     blocks = [packed[:, block] for block in range(item.layout.blocks)]
     return [backend.encrypt(block, item.level, item.scale) for block in blocks]

@@ -7,29 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy import stats
 
-from hec.compiler.calibration import Calibration
+from bootstrap_plans import parameters, refreshing_program
 from hec.compiler.ckks_ir import Polynomial, Program
-from hec.compiler.coherence import FEWEST, MULTIPLICATIONS, coherence
+from hec.compiler.coherence import GROWING, coherence
 from hec.compiler.cost import CostCounter, Counted
 from hec.compiler.forecast import forecast
 from hec.compiler.kernel_sizes import FEW, PEAKS, KernelSizes
 from hec.compiler.kernels import ConstantCache, apply_polynomial
 from hec.compiler.polynomial_errors import GRID, Kind, gains, sources, weights
-from hec.compiler.predicted_errors import Known, errors_of, fresh_errors
-from hec.compiler.tensor_ir import Input, Linear, Multiply, Output, TensorGraph, TensorOperation
+from hec.compiler.predicted_errors import Known, errors_of
 from hec.compiler.typing_rules import infer_types
 from hec.compiler.variances import FAILURE, laplace, tail
 from hec.runtime.simulator import _entering
 from sample_graphs import FLAT, compiled, random_graph
 from sample_plans import TINY, diagonals, linear_program
 from test_forecast import linear
-
-Array = NDArray[np.float64]
-SIZE = 12
 
 
 def test_a_tail_is_a_gaussian_s_over_all_slots() -> None:
@@ -84,61 +78,32 @@ def test_arguments_have_the_magnitude_that_is_asked_for() -> None:
     assert weights(0.9).min() == weights(0.9).max()
 
 
-def graph(*operations: TensorOperation) -> TensorGraph:
-    return TensorGraph((Input("x", (1, SIZE)), *operations), (Output("y", len(operations)),))
-
-
-def dense(operand: int, matrix: Array) -> Linear:
-    return Linear((operand,), (sp.csr_array(matrix),), np.zeros(len(matrix)), (1, len(matrix)))
-
-
-def samples(count: int = 400) -> Calibration:
-    return Calibration({"x": np.random.default_rng(0).uniform(-1, 1, (count, SIZE))})
-
-
-def test_errors_of_copies_do_not_average_out() -> None:
-    copies = np.zeros((SIZE, SIZE))
-    copies[:, 0] = 1.0
-    mean = np.full((1, SIZE), 1 / SIZE)
-    layers = graph(dense(0, copies), dense(1, mean))
-    found = coherence(layers, samples(), (1.0, 0.0, 0.0))
-    np.testing.assert_allclose(found, [1.0, 1.0, np.sqrt(SIZE)], rtol=0.1)
-    fresh = coherence(layers, samples(), (1e-9, 1.0, 0.0))
-    np.testing.assert_allclose(fresh[2], 1.0, rtol=0.15)
-
-
-def test_errors_that_meet_their_own_values_are_coherent() -> None:
-    """Squares: the rule is exact for independent values; a product of a value with its half is."""
-    half = dense(0, np.eye(SIZE) / 2)
-    squares = graph(Multiply(0, 0, (1, SIZE)))
-    np.testing.assert_allclose(coherence(squares, samples(), (1.0, 0.0)), 1.0, rtol=0.1)
-    products = graph(half, Multiply(0, 1, (1, SIZE)))
-    found = coherence(products, samples(), (1.0, 0.0, 0.0))
-    np.testing.assert_allclose(found[2], np.sqrt(2), rtol=0.1)  # both errors are one
-
-
-def test_coherence_is_measured_on_few_samples_of_a_large_network() -> None:
-    weights = sp.csr_array(np.ones((SIZE, SIZE)))
-    assert MULTIPLICATIONS // weights.nnz > FEWEST
-    layers = graph(Linear((0,), (weights,), np.zeros(SIZE), (1, SIZE)))
-    assert len(coherence(layers, samples(3), (1.0, 0.0))) == 2
-
-
 def known_of(program: Program) -> Known:
     return Known((0.5,) * len(program.instructions))
 
 
-def test_fresh_errors_are_those_without_what_enters() -> None:
-    _, lowered = compiled(random_graph(3), 64, FLAT)
-    program, sizes = lowered.program, KernelSizes()
-    types = infer_types(program)
-    fresh = fresh_errors(program, types, known_of(program), sizes, lowered.sources)
-    total = errors_of(program, types, known_of(program), sizes).deviations
-    assert set(fresh) == set(lowered.sources)
-    last = {layer: position for position, layer in enumerate(lowered.sources)}
-    for layer, position in last.items():
-        assert fresh[layer] <= total[position] * (1 + 1e-9)
-    assert fresh[lowered.sources[0]] == total[0]
+@pytest.mark.parametrize("seed", range(6))
+def test_with_coherence_errors_are_those_that_were_measured(seed: int) -> None:
+    """Whatever enters an instruction may grow so; what it adds itself stays."""
+    program = compiled(random_graph(seed), 64, FLAT)[1].program
+    types, usual, sizes = infer_types(program), known_of(program), KernelSizes()
+    random = np.random.default_rng(seed)
+    ruled = errors_of(program, types, usual, sizes).deviations
+    pairs = zip(program.instructions, random.uniform(1.0, 3.0, len(ruled)), strict=True)
+    factors = [factor if isinstance(x, GROWING) else 1.0 for x, factor in pairs]
+    wanted = errors_of(program, types, replace(usual, coherence=factors), sizes).deviations
+    found = coherence(program, types, usual, sizes, wanted)
+    again = errors_of(program, types, replace(usual, coherence=found), sizes).deviations
+    np.testing.assert_allclose(again, wanted, rtol=1e-9)
+    assert coherence(program, types, usual, sizes, ruled) == pytest.approx([1.0] * len(ruled))
+
+
+def test_coherence_has_limits() -> None:
+    program = linear_program(TINY)
+    types, usual, sizes = infer_types(program), known_of(program), KernelSizes()
+    huge = coherence(program, types, usual, sizes, [1.0] * len(types))
+    none = coherence(program, types, usual, sizes, [0.0] * len(types))
+    assert (max(huge), min(none)) == (16.0, 1 / 16)
 
 
 def test_coherence_multiplies_what_enters_and_nothing_else() -> None:
@@ -150,6 +115,23 @@ def test_coherence_multiplies_what_enters_and_nothing_else() -> None:
     thrice = errors_of(program, types, tripled, sizes).deviations
     assert thrice[0] == once[0]
     assert once[1] < thrice[1] < 3 * once[1]
+
+
+def test_after_bootstraps_bounds_follow_what_samples_showed() -> None:
+    program = refreshing_program(parameters())
+    types, count = infer_types(program), len(program.instructions)
+    ruled = Known((0.25,) * count, measured=(1e-9,) * count)
+
+    def bounds(reach: float) -> tuple[float, ...]:
+        known = replace(ruled, reaches=(reach,) * count)
+        return errors_of(program, types, known, KernelSizes()).bounds
+
+    by_rules = errors_of(program, types, ruled, KernelSizes())
+    assert bounds(1e9) == by_rules.bounds
+    near, far = bounds(1.0), bounds(3.0)
+    assert near[-1] < far[-1] < by_rules.bounds[-1]
+    slots = types[-1].blocks * program.parameters.ring_slots
+    assert far[-1] == pytest.approx(6 * tail(slots) * by_rules.deviations[-1], rel=0.01)
 
 
 def test_bounds_of_larger_peaks_are_larger() -> None:

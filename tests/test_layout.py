@@ -24,7 +24,7 @@ def test_unpack_undoes_pack(seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(5, count))
     packed = layout.pack(values)
     assert packed.shape == (5, layout.blocks, layout.slots)
-    np.testing.assert_array_equal(layout.unpack(packed), values)
+    np.testing.assert_allclose(layout.unpack(packed), values, rtol=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -38,9 +38,15 @@ def test_every_slot_holds_its_element_or_zero(seed: int) -> None:
         np.testing.assert_array_equal(packed[:, block, slot], expected)
 
 
-def test_the_first_of_several_copies_is_read() -> None:
-    layout = Layout(np.array([[UNUSED, 1, 0, 1], [1, 0, 2, UNUSED]], np.int32))
-    assert layout.first_slots().tolist() == [2, 1, 6]
+def test_of_every_element_as_many_copies_are_read_as_the_rarest_has() -> None:
+    once = Layout(np.array([[UNUSED, 1, 0, 1], [1, 0, 2, UNUSED]], np.int32))
+    assert once.copies.tolist() == [[2], [1], [6]]
+    assert once.first_slots().tolist() == [2, 1, 6]
+    twice = Layout(np.array([[UNUSED, 1, 0, 1], [1, 0, 2, 2]], np.int32))
+    assert twice.copies.tolist() == [[2, 5], [1, 3], [6, 7]]
+    packed = np.arange(8.0).reshape(1, 2, 4)
+    assert twice.unpack(packed).tolist() == [[3.5, 2.0, 6.5]]
+    assert Layout(np.array([[2, UNUSED, 0, 2]], np.int32)).copies.tolist() == [[2], [UNUSED], [0]]
 
 
 def test_an_element_that_is_left_out_does_not_shift_the_others() -> None:

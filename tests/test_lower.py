@@ -39,6 +39,7 @@ PLANS = {
     "a matrix and a square in one prime": ScalePlan(24, 16, 56),
     "lazy, a matrix in one prime": ScalePlan(28, 22, 50, lazy=True),
     "lazy, a matrix and a square in one prime": ScalePlan(24, 16, 56, lazy=True),
+    "inputs of a larger scale": ScalePlan(24, 16, 56, fresh=8),
 }
 
 TWO_PRIMES = ScalePlan(28, 22, 25, lazy=True)
@@ -167,6 +168,14 @@ def test_an_output_too_large_for_the_first_prime_stays_above_it() -> None:
     inputs = samples(graph)
     found = outputs(lowered.program, inputs, Strict(parameters))
     np.testing.assert_allclose(found["y0"], expected(graph, inputs)["y0"], atol=1e-12)
+
+
+@pytest.mark.parametrize("fresh", [0, 4])
+def test_inputs_enter_at_a_scale_of_their_own(fresh: int) -> None:
+    plan = ScalePlan(24, 16, 56, fresh=fresh)
+    laid_out = choose_layouts(residual(), 32, Target())
+    entry = lower(laid_out, nominal(32, 6, 56), plan).program.instructions[0]
+    assert isinstance(entry, ckks_ir.Input) and entry.scale == 2.0 ** (24 + fresh)
 
 
 def test_every_instruction_knows_its_operation() -> None:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from hec.compiler import fourier
 from hec.compiler.calibration import Calibration
 from hec.compiler.observed import ASSUMED_MAGNITUDE, observe
-from hec.compiler.tensor_ir import Bootstrap, Linear, Output, TensorGraph
+from hec.compiler.tensor_ir import Bootstrap, Input, Linear, Output, TensorGraph, TensorOperation
 from hec.passes.matrices import diagonal_matrix
 from small_graphs import X
 
@@ -57,3 +57,20 @@ def test_without_samples_or_bootstraps_nothing_is_observed() -> None:
     assert set(found.magnitudes) == {ASSUMED_MAGNITUDE}
     leveled = TensorGraph((X,), (Output("y", 0),))
     assert observe(leveled, samples()).sensitivities is None
+
+
+def test_a_reach_is_how_far_the_largest_error_is_beyond_a_gaussian_s() -> None:
+    size, shape = 64, (1, 64)
+    factors = np.ones(size)
+    factors[0] = 30.0
+    layers: list[TensorOperation] = [Input("wide", shape), Bootstrap(0, IDENTITY, shape)]
+    for values in (np.ones(size), factors):
+        layers.append(Linear((1,), (diagonal_matrix(values),), np.zeros(size), shape))
+    graph = TensorGraph(tuple(layers), (Output("y", 3),))
+    given = np.random.default_rng(0).uniform(-0.4, 0.4, (100, size))
+    found = observe(graph, Calibration({"wide": given})).reaches
+    assert len(found) == 4
+    assert found[0] == 1.0  # no error is there yet
+    assert 1.0 <= found[1] == found[2] < 1.5
+    assert 0.3 * np.sqrt(size) < found[3] < np.sqrt(size)
+    assert observe(chain(2.0), Calibration()).reaches == ()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from math import log2
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from hec.compiler.parameters import (
     RELATIVE_PRECISION,
     Chain,
     Choice,
+    _Search,
+    _shortest,
     choose_parameters,
     promised_precision,
 )
@@ -268,3 +271,47 @@ def test_a_bound_that_ends_early_says_what_the_search_would(precision: float) ->
     assert best is not None
     exact = best.forecast.output_error <= 2.0**-precision
     assert search.has_exact(fitting, precision) == exact == (precision < 60)
+
+
+class Lengths:
+    """A search that finds, for every number of levels, a program of these seconds."""
+
+    def __init__(self, seconds: dict[int, float], digits: int, exact: bool = True) -> None:
+        self.seconds, self.digits, self.exact = seconds, digits, exact
+        self.asked = list[int]()
+
+    def best(self, chains: Iterable[Chain], precision: float) -> Choice | None:
+        levels = next(iter(chains)).levels
+        self.asked.append(levels)
+        if levels not in self.seconds:
+            return None
+        found = chosen(128, "layer")
+        program = found.lowered.program
+        parameters = replace(program.parameters, digits=self.digits)
+        lowered = replace(found.lowered, program=replace(program, parameters=parameters))
+        error = 0.0 if self.exact else 2.0 ** (levels - precision)
+        seconds = (self.seconds[levels],)
+        forecast = replace(found.forecast, seconds=seconds, output_error=error)
+        return replace(found, lowered=lowered, forecast=forecast, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("digits", "expected", "asked"), [(0, 5.0, [2, 3]), (3, 4.0, [2, 3, 4, 5])]
+)
+def test_more_primes_are_tried_where_they_may_be_faster(
+    digits: int, expected: float, asked: list[int]
+) -> None:
+    """On OpenFHE, as long as that helps; on SEAL, the fewest are the fastest."""
+    chains = [Chain(ScalePlan(30, 20, 30), 40, levels) for levels in range(2, 8)]
+    search = Lengths({3: 5.0, 4: 4.0, 5: 4.5, 6: 1.0}, digits)
+    found = _shortest(cast("_Search", search), chains, 5.0)
+    assert found is not None and found.forecast.total_seconds == expected
+    assert search.asked == asked
+
+
+def test_the_most_exact_length_is_told_where_none_is_exact_enough() -> None:
+    chains = [Chain(ScalePlan(30, 20, 30), 40, levels) for levels in range(2, 8)]
+    search = Lengths({3: 5.0, 4: 4.0}, 3, exact=False)
+    found = _shortest(cast("_Search", search), chains, 5.0)
+    assert found is not None and found.forecast.total_seconds == 5.0
+    assert search.asked == [2, 3, 4, 5, 6, 7]

@@ -20,7 +20,7 @@ from hec.runtime import container, executor, sides
 from hec.runtime.cleartext import Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
-from hec.runtime.simulate import _encrypted, _Exact, by_name
+from hec.runtime.simulate import Exact, _encrypted, by_name
 from hec.runtime.simulator import Simulator
 
 Array = NDArray[np.float64]
@@ -52,14 +52,14 @@ class Compared:
 
 
 def in_the_clear(plan: Plan, samples: Mapping[str, Array]) -> Values:
-    return _values(plan, samples, _Exact(plan.client.parameters))
+    return _values(plan, samples, Exact(plan.client.parameters))
 
 
 def simulated(plan: Plan, samples: Mapping[str, Array], seed: int = 0) -> Values:
     return _values(plan, samples, Simulator(plan.client.parameters, seed))
 
 
-def _values(plan: Plan, samples: Mapping[str, Array], backend: _Exact | Simulator) -> Values:
+def _values(plan: Plan, samples: Mapping[str, Array], backend: Exact | Simulator) -> Values:
     found: Values = {}
 
     def see(position: int, value: list[Slots]) -> None:
@@ -111,18 +111,18 @@ def _readable(kind: ValueType, parameters: EncryptionParameters) -> ValueType | 
 
 
 def compared(plan: Plan, exact: Values, found: Values) -> list[Compared]:
-    """Return every value's errors; outputs are their operands, in the slots that are read."""
+    """Return every value's errors; those of outputs as the client reads them."""
     server, results = plan.server, list[Compared]()
     predicted = forecast_of(server)
     for position, instruction in enumerate(server.program.instructions):
-        source, used = position, None
-        if isinstance(instruction, Output):
-            source, used = instruction.operand, instruction.layout.elements >= 0
-        else:
-            used = (np.abs(exact[position]) > NOTHING).any(axis=0)
+        source = instruction.operand if isinstance(instruction, Output) else position
         if source not in found:
             continue
-        error = (found[source] - exact[source])[:, used]
+        error = found[source] - exact[source]
+        if isinstance(instruction, Output):
+            error = instruction.layout.unpack(error)
+        else:
+            error = error[:, (np.abs(exact[position]) > NOTHING).any(axis=0)]
         results.append(
             Compared(
                 f"{position} {type(instruction).__name__}",

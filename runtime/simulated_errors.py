@@ -1,0 +1,66 @@
+"""How large the errors of all values of a Program are in the simulator: no promise is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hec.compiler.ckks_ir import Input, Output, Program
+from hec.compiler.typing_rules import infer_types
+from hec.runtime.cleartext import Slots
+from hec.runtime.executor import prepare, run
+from hec.runtime.simulate import Exact
+from hec.runtime.simulator import Simulator
+
+Array = NDArray[np.float64]
+FEWEST, MOST = 2, 32  # samples
+_MOST_VALUES: Final = 2**25  # that are kept: 256 MiB
+_NOTHING: Final = 1e-12  # in all samples: the slot holds nothing
+
+
+def simulated_errors(program: Program, packed: Mapping[str, Array]) -> tuple[float, ...]:
+    """Return the root mean square of every value's error, over the slots that hold something.
+
+    `packed` has (samples, blocks, slots) values of every input, as they are encrypted; the first
+    ones are taken. An output's error is that of the mean of its copies.
+    """
+    types, slots = infer_types(program), program.parameters.slots
+    kept = max(1, slots * sum(value.blocks for value in types))
+    count = int(np.clip(_MOST_VALUES // kept, FEWEST, MOST))
+    few = {name: values[:count] for name, values in packed.items()}
+    exact = _values(program, few, Exact(program.parameters))
+    noisy = _values(program, few, Simulator(program.parameters))
+    found = []
+    for position, instruction in enumerate(program.instructions):
+        source = instruction.operand if isinstance(instruction, Output) else position
+        error = noisy[source] - exact[source]
+        if isinstance(instruction, Output):
+            error = instruction.layout.unpack(error)
+        else:
+            error = error[:, (np.abs(exact[source]) > _NOTHING).any(axis=0)]
+        found.append(float(np.sqrt(np.mean(np.square(error)))) if error.size else 0.0)
+    return tuple(found)
+
+
+def _values(
+    program: Program, packed: Mapping[str, Array], backend: Exact | Simulator
+) -> dict[int, Array]:
+    found = dict[int, Array]()
+
+    def see(position: int, value: list[Slots]) -> None:
+        if value:
+            found[position] = np.stack([block.values for block in value], axis=1)
+
+    backend.start_batch(len(next(iter(packed.values()))))
+    fresh = {
+        x.name: [
+            backend.encrypt(block, x.level, x.scale) for block in packed[x.name].swapaxes(0, 1)
+        ]
+        for x in program.instructions
+        if isinstance(x, Input)
+    }
+    run(prepare(program, backend), fresh, see)
+    return found
