@@ -32,7 +32,8 @@ from hec.compiler.tensor_ir import TensorGraph
 from hec.compiler.typing_rules import HEADROOM_BITS
 
 SMALLEST_PRIME_BITS = 22  # below, too few primes are 1 modulo 2N
-_FRESH = (0, 4, 8)  # bits by which an input's scale may exceed the working scale
+_FRESH = (4, 8)  # bits by which an input's scale may exceed the working scale,
+_COARSE = 30  # where that is as small as this: larger ones leave no error to speak of
 _LAYERS_SHOWN = 12  # in the error for a network that is too deep
 RELATIVE_PRECISION = 9  # bits of the outputs' range, where the user asks for nothing
 _RESCALINGS = 5  # of one operation, at most: (scale + prime) / smallest prime + 2
@@ -172,11 +173,18 @@ class _Search:
     sizes: KernelSizes = field(default_factory=KernelSizes)
 
     def best(self, chains: Iterable[Chain], precision: float) -> Choice | None:
-        """Return the fastest chain that is exact enough, or the most exact one."""
-        tried = [choice for chain in chains if (choice := self._try(chain, precision)) is not None]
-        exact = list(filter(_is_exact, tried))
-        if exact:
-            return min(exact, key=lambda c: (_seconds(c), -c.reserve))
+        """Return the fastest chain that is exact enough, or the most exact one.
+
+        Inputs have a larger scale only where nothing else is exact enough.
+        """
+        known, tried = list(chains), list[Choice]()
+        for larger in (False, True):
+            chosen = (chain for chain in known if (chain.plan.fresh > 0) is larger)
+            found = (self._try(chain, precision) for chain in chosen)
+            tried += [choice for choice in found if choice is not None]
+            exact = list(filter(_is_exact, tried))
+            if exact:
+                return min(exact, key=lambda c: (_seconds(c), -c.reserve))
         return min(tried, key=lambda c: c.forecast.output_error, default=None)
 
     def has_exact(self, chains: Sequence[Chain], precision: float) -> bool:
@@ -215,8 +223,13 @@ def _chains(graph: TensorGraph) -> Iterator[Chain]:
     longest = 1 + _RESCALINGS * sum(levels(graph.operations[i]) for i in deepest_path(graph))
     for plan in _plans(graph):
         chain = _chain(skeleton, plan, longest)
-        if chain is not None:
-            yield chain
+        if chain is None:  # nor with inputs of a larger scale
+            continue
+        yield chain
+        for fresh in _FRESH if plan.scale <= _COARSE else ():
+            larger = _chain(skeleton, replace(plan, fresh=fresh), longest)
+            if larger is not None:
+                yield larger
 
 
 def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
@@ -230,10 +243,9 @@ def _plans(graph: TensorGraph) -> Iterator[ScalePlan]:
             yield ScalePlan(bits, bits, bits)
         return
     for scale, plain, lazy in product(range(20, 48), range(14, 41, 2), (False, True)):
-        sizes = sorted({scale, plain, scale + plain, scale + 2 * plain, LARGEST_PRIME_BITS})
-        for prime, fresh in product(sizes, _FRESH):
+        for prime in sorted({scale, plain, scale + plain, scale + 2 * plain, LARGEST_PRIME_BITS}):
             if SMALLEST_PRIME_BITS <= prime <= LARGEST_PRIME_BITS and prime > lazy * scale:
-                yield ScalePlan(scale, plain, prime, lazy, fresh)
+                yield ScalePlan(scale, plain, prime, lazy)
 
 
 def _chain(skeleton: LaidOutGraph, plan: ScalePlan, longest: int) -> Chain | None:

@@ -16,8 +16,8 @@ from hec.runtime.simulate import Exact
 from hec.runtime.simulator import Simulator
 
 Array = NDArray[np.float64]
-FEWEST, MOST = 2, 32  # samples
-_MOST_VALUES: Final = 2**25  # that are kept: 256 MiB
+FEWEST, MOST = 4, 16  # samples
+_MOST_VALUES: Final = 2**22  # that are kept, where that leaves enough samples: 32 MiB
 _NOTHING: Final = 1e-12  # in all samples: the slot holds nothing
 
 

@@ -82,6 +82,9 @@ def compiled(estimator: Any, data: Data, target: Target | None = None) -> Plan:
     return plan
 
 
+SHARE = 0.05  # of a probability: scores are exact to nine bits of their range, 0.1 to 0.2 here
+
+
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_linear_classifier_predicts_its_labels(name: str) -> None:
     estimator, data = LINEAR[name]
@@ -91,7 +94,7 @@ def test_a_linear_classifier_predicts_its_labels(name: str) -> None:
     assert label.tolist() == estimator.predict(data.test).tolist()
     if hasattr(estimator, "predict_proba"):
         expected = estimator.predict_proba(data.test)
-        np.testing.assert_allclose(scores, expected, rtol=0, atol=0.02)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=SHARE)
         assert plan.client.outputs[1].classes.names == tuple(estimator.classes_)
     found = check(plan, ClearModel.of_plan(plan), CheckData(data.test, data.target))
     assert found.passed and found.outputs[0].agreement == 1.0
