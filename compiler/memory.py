@@ -96,9 +96,18 @@ def _seal_memory(program: Program, types: Sequence[ValueType]) -> Memory:
 
 
 def _unpacking_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int:
-    """Return the size of the buffers in which SEAL unpacks a group of keys."""
-    group = min(KEYS_IN_GROUP, count_keys(parameters, keys))
-    return round(_UNPACKING * group * one_key_bytes(parameters) / 2)  # half is a seed
+    """Return what SEAL's buffers for a group take at most, less the keys that are to come."""
+    each, rotations = one_key_bytes(parameters), len(keys.rotations)
+    groups = range(0, rotations, KEYS_IN_GROUP)
+    sizes = [min(KEYS_IN_GROUP, rotations - start) for start in groups]
+    if keys.relinearization:  # it comes first
+        sizes = [1, *sizes]
+    taken, to_come = [0], sum(sizes)
+    for size in sizes:
+        to_come -= size
+        buffers = _UNPACKING * size * each / 2  # half is a seed
+        taken.append(round(buffers - to_come * each))
+    return max(taken)
 
 
 def _tables_bytes(parameters: EncryptionParameters) -> int:

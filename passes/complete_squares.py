@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hec.compiler.calibration import Calibration, Range
+from hec.compiler.errors import fail
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Array,
@@ -17,6 +18,7 @@ from hec.compiler.tensor_ir import (
 from hec.passes.matrices import diagonal_matrix
 from hec.passes.rewriting import Rebuilt
 
+LARGEST = 1e100  # of usual values: their squares, and sums of those, are still numbers
 LARGEST_GAIN = 16.0  # a (x + h)^2 may be this many times the polynomial: 4 bits of precision
 
 
@@ -48,6 +50,7 @@ def _completed(operation: Polynomial, operand: int, seen: Range, rebuilt: Rebuil
     constant, slope, square = _power_coefficients(operation)
     if not square.any():
         return rebuilt.add(Linear((operand,), (diagonal_matrix(slope),), constant, shape, origin))
+    _require_small(seen, origin)
     shift = _shifts(constant, slope, square, seen)
     rest = slope - 2 * square * shift  # zero where the square is complete
     rest[np.abs(rest) <= 1e-14 * np.abs(slope)] = 0.0
@@ -64,6 +67,17 @@ def _completed(operation: Polynomial, operand: int, seen: Range, rebuilt: Rebuil
         matrices.append(diagonal_matrix(rest))
     bias = constant - square * shift**2 - rest * shift
     return rebuilt.add(Linear(tuple(operands), tuple(matrices), bias, shape, origin))
+
+
+def _require_small(seen: Range, origin: tuple[str, ...]) -> None:
+    if seen.magnitude() < LARGEST:
+        return
+    raise fail(
+        f"values reach beyond {LARGEST:.0e} before they are squared: nothing can compute with them",
+        f"nodes {', '.join(map(repr, origin[:3]))}",
+        "give --calibration with real inputs, and let the network keep its values small, by"
+        " normalizations or smaller weights",
+    )
 
 
 def _power_coefficients(operation: Polynomial) -> tuple[Array, Array, Array]:

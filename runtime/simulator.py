@@ -104,11 +104,12 @@ class Simulator(Cleartext):
     ) -> Callable[[list[Slots]], list[Slots]]:
         """Return matrix @ operand as one sparse product, with the steps' errors added up."""
         matrix, slots = sparse(instruction.matrix), instruction.matrix.slots
+        period = instruction.matrix.period
         switch = self._switching(level)
         entering, turns = _entering(instruction, switch**2), _turns(instruction)
         rounded = _rounded(instruction)
         rounding = noise.encoding(self.parameters.ring_degree) / instruction.plain_scale
-        if instruction.matrix.period == 1:  # one coefficient is rounded, however many images
+        if period == 1:  # one coefficient is rounded, however many images
             rounding /= sqrt(self.parameters.batch)
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
@@ -123,7 +124,8 @@ class Simulator(Cleartext):
                 values = product[:, block * slots : (block + 1) * slots]
                 encoded = rounding * np.sqrt(rounded[block] * mean_square)
                 values = values + self._errors(values.shape) * np.sqrt(variance)
-                values = values + self._errors(values.shape) * encoded
+                repeats = self._errors((len(values), period)) * encoded  # with the diagonals
+                values = values + np.tile(repeats, slots // period)
                 results.append(self._fitting(Slots(values, level, product_scale)))
             return results
 

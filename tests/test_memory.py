@@ -14,6 +14,7 @@ from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.live_ciphertexts import live_bytes
 from hec.compiler.memory import (
     Memory,
+    _unpacking_bytes,
     client_memory,
     free_memory,
     kept_diagonals,
@@ -85,10 +86,19 @@ def test_a_server_without_bootstraps_holds_keys_weights_and_ciphertexts() -> Non
     tables = 4 * limb * (3 + 5 + 7 + 9 + 11 + 13)  # of one to six primes
     process = 62 * 10**6 + plain + tables
     assert held.working == process + live_bytes(program)
-    unpacked = 2.5 * 5 * 5 * 6 * limb  # half of five keys: five digits of six limbs each
+    unpacked = 2.5 * 4 * 5 * 6 * limb  # half of four keys: five digits of six limbs each
     assert held.loading == process + stored_key_bytes(DEEP, needed_keys(program)) + unpacked
     assert held.peak == held.keys + max(held.working + held.diagonals, held.loading)
     assert held.peak == held.least == held.keys + held.loading  # more than is held afterwards
+
+
+@pytest.mark.parametrize(("rotations", "keys"), [(3, 2.5 * 3 / 2), (9, 2.5 * 4 - 1), (0, 0)])
+def test_a_group_of_keys_is_unpacked_before_the_next_ones_are_there(
+    rotations: int, keys: float
+) -> None:
+    """Nine: the first eight in buffers of 2.5 times their half, while the ninth is to come."""
+    manifest = KeyManifest(tuple(range(1, rotations + 1)), relinearization=False)
+    assert _unpacking_bytes(DEEP, manifest) == keys * one_key_bytes(DEEP)
 
 
 def test_a_server_with_bootstraps_also_holds_their_matrices() -> None:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from hec.compiler.calibration import Calibration
+from hec.compiler.errors import CompileError
+from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
     Basis,
     Input,
@@ -137,6 +140,20 @@ def test_quadratic_is_shifted_squared_and_scaled(basis: Basis) -> None:
     np.testing.assert_array_equal(linear(after, 1).bias, [1.0, 1.0])
     np.testing.assert_array_equal(dense(linear(after)), 2 * np.eye(2))
     np.testing.assert_array_equal(linear(after).bias, [3.0, 3.0])
+
+
+def test_what_is_too_large_to_be_squared_is_refused() -> None:
+    square = Polynomial(0, np.array([0.0, 0.0, 1.0]), "power", (1, 2), ("first", "second"))
+    large = Calibration({X.name: np.full((4, 2), 1e101)})
+    with pytest.raises(CompileError) as caught:
+        complete_squares(graph(X, square), Target(), large)
+    assert str(caught.value) == (
+        "values reach beyond 1e+100 before they are squared: nothing can compute with them\n"
+        "  --> nodes 'first', 'second'\n"
+        "  help: give --calibration with real inputs, and let the network keep its values small,"
+        " by normalizations or smaller weights"
+    )
+    complete_squares(graph(X, square), Target(), Calibration({X.name: np.full((4, 2), 1e99)}))
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-9, -1e-200])
