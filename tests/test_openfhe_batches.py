@@ -45,7 +45,7 @@ def test_the_answers_are_those_of_the_images(batch: int, images: int) -> None:
     clear = run_clear(shared, x).outputs["y"]
     simulated = run_simulated(shared, x).outputs["y"] - clear
     measured, predicted = (np.sqrt(np.mean(e**2)) for e in (answer - clear, simulated))
-    assert measured < 2 * predicted  # less, where products wait for their relinearization
+    assert measured < 3 * predicted  # of a dozen values, under one key
 
 
 def test_a_rotation_turns_the_slots_of_every_image(tmp_path: Path) -> None:
