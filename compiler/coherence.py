@@ -11,13 +11,14 @@ Source: docs/design/009-noise-model.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from hec.compiler.ckks_ir import (
+    Input,
     Instruction,
     LinearTransform,
     Multiply,
@@ -25,28 +26,30 @@ from hec.compiler.ckks_ir import (
     Polynomial,
     Program,
     RotateSum,
-    ValueType,
 )
 from hec.compiler.copy_gains import endings, folds_of
 from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.predicted_errors import Known, Rules
+from hec.compiler.tensor_ir import Array
+from hec.compiler.typing_rules import infer_types
 from hec.compiler.variances import Variances
 
 LIMITS: Final = (1 / 16, 16.0)  # what is beyond is chance, or nothing
 GROWING: Final = LinearTransform | RotateSum | Multiply | Polynomial | Output
 
 
-def coherence(
-    program: Program,
-    types: Sequence[ValueType],
-    known: Known,
-    sizes: KernelSizes,
-    measured: Sequence[float],
-) -> tuple[float, ...]:
+def packed_inputs(program: Program, samples: Mapping[str, Array]) -> dict[str, Array]:
+    """Return (samples, blocks, slots) values of every input, from (samples, elements)."""
+    inputs = (x for x in program.instructions if isinstance(x, Input))
+    return {x.name: x.layout.pack(samples[x.name] / x.divisor) for x in inputs}
+
+
+def coherence(program: Program, known: Known, measured: Sequence[float]) -> tuple[float, ...]:
     """Return, for every instruction, by how much errors that enter grow more than by the rules.
 
     `measured` has the root mean square of every value's error.
     """
+    types, sizes = infer_types(program), KernelSizes()
     found, ratios = list[Variances](), list[float]()
     folds, last = folds_of(program), endings(program)
 

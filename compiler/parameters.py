@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby, product
 from math import ceil, log2
 
@@ -83,7 +84,7 @@ def choose_parameters(
     `magnitudes[i]` is the root mean square of tensor i after normalisation to [-1, 1].
     Raises `CompileError` where no leveled parameters are large enough.
     """
-    chains = sorted(_chains(graph), key=lambda chain: (chain.levels, chain.modulus.bits))
+    chains = _sorted_chains(graph)
     precision = promised_precision(graph, target)
     closest: Choice | None = None
     rings = _rings(instances, target)
@@ -216,6 +217,11 @@ def _least_sizes(skeleton: LaidOutGraph) -> KernelSizes:
             for empty, matrix in zip(kernel.matrices, linear.matrices, strict=True):
                 sizes.assume(empty, _least_size(matrix, skeleton.slots))
     return sizes
+
+
+@lru_cache(maxsize=2)  # one library after the other asks
+def _sorted_chains(graph: TensorGraph) -> Sequence[Chain]:
+    return sorted(_chains(graph), key=lambda chain: (chain.levels, chain.modulus.bits))
 
 
 def _chains(graph: TensorGraph) -> Iterator[Chain]:

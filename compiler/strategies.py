@@ -9,26 +9,24 @@ already tells that one cannot win.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from itertools import product
 from math import inf
 
 from hec.compiler import ckks_ir
 from hec.compiler.calibration import Calibration
-from hec.compiler.coherence import coherence
+from hec.compiler.coherence import coherence, packed_inputs
 from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError
 from hec.compiler.evaluate import evaluate
 from hec.compiler.fidelity import fidelity
 from hec.compiler.forecast import CONFIDENCE, bootstrap_count
 from hec.compiler.instances import Instances
-from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.laid_out import LaidOutGraph
 from hec.compiler.layout import ceil_power_of_two
 from hec.compiler.memory import server_memory
 from hec.compiler.observed import Observed, observe
-from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, choose_parameters
+from hec.compiler.parameters import SMALLEST_PRIME_BITS, Choice, Layouts, choose_parameters
 from hec.compiler.plain_bootstraps import cheapest_refreshes
 from hec.compiler.plan_parts import CalibrationResult
 from hec.compiler.predicted_errors import Known
@@ -50,7 +48,6 @@ from hec.compiler.tensor_ir import (
     TensorGraph,
     TensorOperation,
 )
-from hec.compiler.typing_rules import infer_types
 from hec.passes import (
     POLYNOMIAL_PASSES,
     SCALING_PASSES,
@@ -138,6 +135,7 @@ class Strategies:
     target: Target
     libraries: Libraries
     progress: Callable[[str], None]
+    _planned: dict[int, Layouts] = field(default_factory=dict, init=False)
 
     def best(self) -> Candidate:
         """Return the cheapest candidate of the backend asked for, and why it is.
@@ -161,14 +159,27 @@ class Strategies:
         `share` images have slots of every ciphertext, or as many as there are slots.
         """
         self._check_depth(instances)
-        target = replace(self.target, batch=share)
         self.progress("polynomials for activations")
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
-        observed = observe(graph, self.calibration)
+        graph, observed = self._polynomials
         self.progress("layouts, scales, parameters")
-        layouts = _layouts(graph, target)
+        layouts, target = self._layouts(share), replace(self.target, batch=share)
         choice = choose_parameters(graph, layouts, instances, observed.magnitudes, target)
         return Candidate(instances.backend, graph, choice, observed)
+
+    @cached_property
+    def _polynomials(self) -> tuple[TensorGraph, Observed]:
+        """The graph of leveled programs, the same for every library."""
+        graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
+        return graph, observe(graph, self.calibration)
+
+    def _layouts(self, share: int) -> Layouts:
+        """Return the layouts of that graph by slots of an image, planned once each."""
+        if share not in self._planned:
+            most = self.target.max_input_ciphertexts * ceil_power_of_two(share)  # for each image
+            target = replace(self.target, batch=share, max_input_ciphertexts=most)
+            graph, _ = self._polynomials
+            self._planned[share] = lru_cache(lambda slots: layouts_to_compare(graph, slots, target))
+        return self._planned[share]
 
     def refreshing(self) -> Candidate:
         """Return the program whose activations are functional bootstraps."""
@@ -349,17 +360,11 @@ class Strategies:
         """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
         if self.calibration.samples is None or bootstrap_count(found.choice.lowered.program):
             return found
-        program, observed = found.choice.lowered.program, found.observed
-        sources = found.choice.lowered.sources
-        known = Known(tuple(observed.magnitudes[source] for source in sources))
-        packed = {
-            x.name: x.layout.pack(self.calibration.samples[x.name] / x.divisor)
-            for x in program.instructions
-            if isinstance(x, ckks_ir.Input)
-        }
+        program, sources = found.choice.lowered.program, found.choice.lowered.sources
+        known = Known(tuple(found.observed.magnitudes[source] for source in sources))
+        packed = packed_inputs(program, self.calibration.samples)
         measured = self.libraries.simulated_errors(program, packed)
-        ratios = coherence(program, infer_types(program), known, KernelSizes(), measured)
-        return replace(found, coherence=ratios)
+        return replace(found, coherence=coherence(program, known, measured))
 
     def _nonlinear(self) -> int:
         """Count the operations that would become bootstraps: squares beside products do not."""
@@ -388,9 +393,3 @@ class Strategies:
             raise too_many_levels(
                 (fewest, SMALLEST_PRIME_BITS), limit, layers, self.target.security
             )
-
-
-def _layouts(graph: TensorGraph, target: Target) -> Callable[[int], Sequence[LaidOutGraph]]:
-    most = target.max_input_ciphertexts * ceil_power_of_two(target.batch)  # as many for each image
-    target = replace(target, max_input_ciphertexts=most)
-    return lru_cache(lambda slots: layouts_to_compare(graph, slots, target))

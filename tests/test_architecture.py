@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import hec
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("compiler", "passes", "runtime")
 IMPORTED_FROM = ("hec", "hec.compiler", "hec.passes", "hec.runtime")
@@ -246,6 +248,13 @@ def test_importing_hec_loads_no_backend() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_the_facade_has_what_it_names_and_nothing_else() -> None:
+    assert all(hasattr(hec, name) for name in hec.__all__)
+    assert not hasattr(hec, "decompile")
+    with pytest.raises(AttributeError, match="module 'hec' has no attribute 'decompile'"):
+        _ = hec.decompile
 
 
 @pytest.mark.parametrize("path", source_files(), ids=name_of)

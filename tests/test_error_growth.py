@@ -92,17 +92,17 @@ def test_with_coherence_errors_are_those_that_were_measured(seed: int) -> None:
     pairs = zip(program.instructions, random.uniform(1.0, 3.0, len(ruled)), strict=True)
     factors = [factor if isinstance(x, GROWING) else 1.0 for x, factor in pairs]
     wanted = errors_of(program, types, replace(usual, coherence=factors), sizes).deviations
-    found = coherence(program, types, usual, sizes, wanted)
+    found = coherence(program, usual, wanted)
     again = errors_of(program, types, replace(usual, coherence=found), sizes).deviations
     np.testing.assert_allclose(again, wanted, rtol=1e-9)
-    assert coherence(program, types, usual, sizes, ruled) == pytest.approx([1.0] * len(ruled))
+    assert coherence(program, usual, ruled) == pytest.approx([1.0] * len(ruled))
 
 
 def test_coherence_has_limits() -> None:
     program = linear_program(TINY)
-    types, usual, sizes = infer_types(program), known_of(program), KernelSizes()
-    huge = coherence(program, types, usual, sizes, [1.0] * len(types))
-    none = coherence(program, types, usual, sizes, [0.0] * len(types))
+    usual, count = known_of(program), len(program.instructions)
+    huge = coherence(program, usual, [1.0] * count)
+    none = coherence(program, usual, [0.0] * count)
     assert (max(huge), min(none)) == (16.0, 1 / 16)
 
 

@@ -54,6 +54,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         approximation=(0.0,) * len(plan.server.labels),
         peaks=(1.0,) * len(plan.server.labels),
         coherence=(1.0,) * len(plan.server.labels),
+        reaches=(1.0,) * len(plan.server.labels),
         calibrated=CalibrationResult(64, 0.99, 0.01),
     )
     Plan.of(plan.client, server).save(path)
@@ -364,6 +365,8 @@ SERVER_EDITS: list[tuple[tuple[Any, ...], object, str]] = [
     (("peaks", 3), -1.0, "a peak is negative"),
     (("coherence",), [1.0], "coherences are missing"),
     (("coherence", 3), -1.0, "a coherence is negative"),
+    (("reaches",), [1.0], "reaches are missing"),
+    (("reaches", 3), 0.5, "a reach is below 1"),
     (("calibrated", "samples"), 0, "it was calibrated on 0 samples"),
     (("calibrated", "agreement"), 1.5, "an agreement of 1.5 is no share"),
     (("calibrated", "agreement"), -0.1, "an agreement of -0.1 is no share"),
