@@ -90,8 +90,8 @@ def measure(name: str, folder: Path, backend: str, simulated: int, encrypted: in
 def _forecast_error(plan: hec.Plan) -> float:
     """Return the root mean square of the error that encryption adds to the outputs, predicted."""
     deviations = forecast_of(plan.server).deviations
-    outputs = (x for x in plan.server.program.instructions if isinstance(x, Output))
-    return max(deviations[x.operand] * abs(x.factor) for x in outputs)
+    values = zip(plan.server.program.instructions, deviations, strict=True)
+    return max(found * abs(x.factor) for x, found in values if isinstance(x, Output))
 
 
 def _encrypted(
