@@ -11,14 +11,13 @@ Source: docs/design/009-noise-model.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from hec.compiler.ckks_ir import (
-    Input,
     Instruction,
     LinearTransform,
     Multiply,
@@ -30,18 +29,11 @@ from hec.compiler.ckks_ir import (
 from hec.compiler.copy_gains import endings, folds_of
 from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.predicted_errors import Known, Rules
-from hec.compiler.tensor_ir import Array
 from hec.compiler.typing_rules import infer_types
 from hec.compiler.variances import Variances
 
 LIMITS: Final = (1 / 16, 16.0)  # what is beyond is chance, or nothing
 GROWING: Final = LinearTransform | RotateSum | Multiply | Polynomial | Output
-
-
-def packed_inputs(program: Program, samples: Mapping[str, Array]) -> dict[str, Array]:
-    """Return (samples, blocks, slots) values of every input, from (samples, elements)."""
-    inputs = (x for x in program.instructions if isinstance(x, Input))
-    return {x.name: x.layout.pack(samples[x.name] / x.divisor) for x in inputs}
 
 
 def coherence(program: Program, known: Known, measured: Sequence[float]) -> tuple[float, ...]:

@@ -55,6 +55,14 @@ class Costs(Protocol):
         """One rescaling."""
         ...
 
+    def load(self, limbs: int) -> float:
+        """One ciphertext of a request."""
+        ...
+
+    def save(self, limbs: int) -> float:
+        """One ciphertext of the reply."""
+        ...
+
 
 def costs_of(parameters: EncryptionParameters, table: CostTable = REFERENCE) -> Costs:
     """Return the costs of the backend that `parameters` are made for."""

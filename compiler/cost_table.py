@@ -6,7 +6,7 @@ depend on where they were made. `hec calibrate-host` measures that of another on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from importlib.resources import files
 from math import log2
@@ -184,8 +184,13 @@ def _of_ring(known: Sequence[_AnySteps], ring_degree: int) -> _AnySteps:
     for steps in known:
         if steps.ring_degree == ring_degree:
             return steps
-    nearest = min(known, key=lambda steps: abs(log2(steps.ring_degree / ring_degree)))
-    return nearest.in_ring(ring_degree)
+    nearest = nearest_ring([steps.ring_degree for steps in known], ring_degree)
+    return _of_ring(known, nearest).in_ring(ring_degree)
+
+
+def nearest_ring(rings: Iterable[int], ring_degree: int) -> int:
+    """Return the ring whose steps stand for those of a ring that was not measured."""
+    return min(rings, key=lambda known: abs(log2(known / ring_degree)))
 
 
 def _work(ring_degree: int) -> float:

@@ -93,6 +93,14 @@ class OpenfheCosts:
         units = min(NUMBER_PRODUCT * terms, dense_units(sums, operands))
         return units * limbs * self.parameters.ring_degree * _WEIGHT
 
+    def load(self, limbs: int) -> float:
+        """One ciphertext of a request."""
+        return self.steps.load(limbs)
+
+    def save(self, limbs: int) -> float:
+        """One ciphertext of the reply."""
+        return self.steps.save(limbs)
+
     def bootstrap(self, how: Bootstrapping, degree: int) -> float:
         """One functional bootstrap of a series of `degree`."""
         return self.steps.bootstrap * sum(self._bootstrap_parts(how, degree))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import groupby, product
 from math import ceil, log2
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -219,9 +219,14 @@ def _least_sizes(skeleton: LaidOutGraph) -> KernelSizes:
     return sizes
 
 
-@lru_cache(maxsize=2)  # one library after the other asks
-def _sorted_chains(graph: TensorGraph) -> Sequence[Chain]:
-    return sorted(_chains(graph), key=lambda chain: (chain.levels, chain.modulus.bits))
+_CHAINS: WeakKeyDictionary[TensorGraph, list[Chain]] = WeakKeyDictionary()
+
+
+def _sorted_chains(graph: TensorGraph) -> list[Chain]:
+    """Return the chains of a graph, found once: one library after the other asks."""
+    if graph not in _CHAINS:
+        _CHAINS[graph] = sorted(_chains(graph), key=lambda c: (c.levels, c.modulus.bits))
+    return _CHAINS[graph]
 
 
 def _chains(graph: TensorGraph) -> Iterator[Chain]:

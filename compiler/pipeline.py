@@ -204,10 +204,10 @@ def libraries() -> Libraries:
             return error
         return None
 
-    def errors(program: ckks_ir.Program, packed: Mapping[str, tensor_ir.Array]) -> Sequence[float]:
+    def errors(program: ckks_ir.Program, samples: Mapping[str, tensor_ir.Array]) -> Sequence[float]:
         from hec.runtime.simulated_errors import simulated_errors
 
-        return simulated_errors(program, packed)
+        return simulated_errors(program, samples)
 
     openfhe = OpenfheInstances(openfhe_primes)
     return Libraries(SealInstances(seal_primes), openfhe, chains, openfhe_error, errors)

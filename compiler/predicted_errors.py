@@ -15,7 +15,7 @@ Source: docs/design/009-noise-model.md; `noise`, for the error of every primitiv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import hypot, sqrt
 from typing import Final
@@ -139,7 +139,7 @@ class Rules:
     known: Known
     sizes: KernelSizes
     folds: Mapping[int, tuple[int, ...]]  # steps of the sums that follow matrices
-    endings: Mapping[int, Ending] = field(default_factory=dict)  # of the last matrices
+    endings: Mapping[int, Ending]  # of the last matrices
 
     def grown(self, instruction: Instruction) -> Variances:
         """Return the variances of the result."""

@@ -27,7 +27,7 @@ from hec.compiler.ckks_ir import (
     ValueType,
 )
 from hec.compiler.cost import CostCounter, Costs, Counted, costs_of, openfhe_costs
-from hec.compiler.cost_table import REFERENCE, CostTable, OpenfheSteps, SealSteps
+from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.kernels import ConstantCache, apply_polynomial, is_weighted_sum
 from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
@@ -144,16 +144,10 @@ def _message_seconds(
     instruction: Input | Output, types: Sequence[ValueType], prices: _Prices
 ) -> float:
     """Reading a request, or writing a reply."""
-    parameters = prices.parameters
-    steps: SealSteps | OpenfheSteps = (
-        prices.table.openfhe_steps(parameters.ring_degree)
-        if parameters.digits
-        else prices.table.seal_steps(parameters.ring_degree)
-    )
     if isinstance(instruction, Input):
-        return instruction.layout.blocks * steps.load(instruction.level + 1)
+        return instruction.layout.blocks * prices.costs.load(instruction.level + 1)
     value = types[instruction.operand]
-    return value.blocks * steps.save(value.level + 1)
+    return value.blocks * prices.costs.save(value.level + 1)
 
 
 def _linear_seconds(

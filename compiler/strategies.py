@@ -16,7 +16,7 @@ from math import inf
 
 from hec.compiler import ckks_ir
 from hec.compiler.calibration import Calibration
-from hec.compiler.coherence import coherence, packed_inputs
+from hec.compiler.coherence import coherence
 from hec.compiler.depth import fewest_levels
 from hec.compiler.errors import CompileError
 from hec.compiler.evaluate import evaluate
@@ -362,8 +362,7 @@ class Strategies:
             return found
         program, sources = found.choice.lowered.program, found.choice.lowered.sources
         known = Known(tuple(found.observed.magnitudes[source] for source in sources))
-        packed = packed_inputs(program, self.calibration.samples)
-        measured = self.libraries.simulated_errors(program, packed)
+        measured = self.libraries.simulated_errors(program, self.calibration.samples)
         return replace(found, coherence=coherence(program, known, measured))
 
     def _nonlinear(self) -> int:

@@ -8,13 +8,18 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from math import log2
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 from hec.compiler.ckks_ir import EncryptionParameters
-from hec.compiler.cost_table import REFERENCE, CostTable, Machine, OpenfheSteps
+from hec.compiler.cost_table import (
+    REFERENCE,
+    CostTable,
+    Machine,
+    OpenfheSteps,
+    nearest_ring,
+)
 from hec.compiler.errors import CompileError
 from hec.runtime import tenseal_steps
 from hec.runtime.openfhe_threads import threads
@@ -63,13 +68,12 @@ def calibrate_ring(parameters: EncryptionParameters) -> CostTable:
     """
     ring, name = parameters.ring_degree, "this machine, now"
     if not parameters.digits:
-        nearest = min(tenseal_steps.CHAINS, key=lambda known: abs(log2(known / ring)))
+        nearest = nearest_ring(tenseal_steps.CHAINS, ring)
         return CostTable(name, _machine(1), (tenseal_steps.measure(nearest, Stopwatch()),))
     from hec.runtime import openfhe_steps as steps
 
     watch = Stopwatch(clock=perf_counter)
-    nearest = min(steps.RINGS, key=lambda known: abs(log2(known / ring)))
-    found = steps.measure(nearest, watch)
+    found = steps.measure(nearest_ring(steps.RINGS, ring), watch)
     if parameters.bootstrapping is not None:
         small = steps.measure(steps.RINGS[0], watch)
         found = replace(found, bootstrap=steps.measure_bootstrap(small, watch))

@@ -21,16 +21,16 @@ _MOST_VALUES: Final = 2**22  # that are kept, where that leaves enough samples: 
 _NOTHING: Final = 1e-12  # in all samples: the slot holds nothing
 
 
-def simulated_errors(program: Program, packed: Mapping[str, Array]) -> tuple[float, ...]:
+def simulated_errors(program: Program, samples: Mapping[str, Array]) -> tuple[float, ...]:
     """Return the root mean square of every value's error, over the slots that hold something.
 
-    `packed` has (samples, blocks, slots) values of every input, as they are encrypted; the first
-    ones are taken. An output's error is that of the mean of its copies.
+    `samples` has (samples, elements) values of every input; the first ones are taken. An output's
+    error is that of the mean of its copies.
     """
     types, slots = infer_types(program), program.parameters.slots
     kept = max(1, slots * sum(value.blocks for value in types))
     count = int(np.clip(_MOST_VALUES // kept, FEWEST, MOST))
-    few = {name: values[:count] for name, values in packed.items()}
+    few = {name: values[:count] for name, values in samples.items()}
     exact = _values(program, few, Exact(program.parameters))
     noisy = _values(program, few, Simulator(program.parameters))
     found = []
@@ -46,7 +46,7 @@ def simulated_errors(program: Program, packed: Mapping[str, Array]) -> tuple[flo
 
 
 def _values(
-    program: Program, packed: Mapping[str, Array], backend: Exact | Simulator
+    program: Program, samples: Mapping[str, Array], backend: Exact | Simulator
 ) -> dict[int, Array]:
     found = dict[int, Array]()
 
@@ -54,13 +54,11 @@ def _values(
         if value:
             found[position] = np.stack([block.values for block in value], axis=1)
 
-    backend.start_batch(len(next(iter(packed.values()))))
-    fresh = {
-        x.name: [
-            backend.encrypt(block, x.level, x.scale) for block in packed[x.name].swapaxes(0, 1)
-        ]
-        for x in program.instructions
-        if isinstance(x, Input)
-    }
+    backend.start_batch(len(next(iter(samples.values()))))
+    fresh = dict[str, list[Slots]]()
+    for x in program.instructions:
+        if isinstance(x, Input):
+            blocks = x.layout.pack(samples[x.name] / x.divisor).swapaxes(0, 1)
+            fresh[x.name] = [backend.encrypt(block, x.level, x.scale) for block in blocks]
     run(prepare(program, backend), fresh, see)
     return found
