@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import hec
+from hec.compiler.memory import DEFAULT_MAX_RAM, server_memory
 from hec.runtime.trace import Trace
 from process import peak_bytes, timed
 
@@ -20,7 +21,8 @@ from process import peak_bytes, timed
 def main(plan_file: Path, keys: Path, folder: Path) -> None:
     """Answer every request; print seconds and peak memory."""
     plan = hec.Plan.load(plan_file)
-    server, load_seconds = timed(lambda: hec.Server(plan, keys, workers=1))
+    limit = max(DEFAULT_MAX_RAM, server_memory(plan.server.program).least)
+    server, load_seconds = timed(lambda: hec.Server(plan, keys, max_ram=limit, workers=1))
     seconds, cpu, trace = [], time.process_time(), Trace()
     for request in sorted(folder.glob("*.enc")):
         reply, elapsed = timed(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,7 @@ def measure(name: str, folder: Path, runs: int, costs: str | None) -> rows.Row:
     title, _, backend = name.partition(":")
     (model,) = select([title])
     samples = model.samples(folder)
-    plan, _ = session.compile_model(model, folder, samples, backend)
+    plan = _raw(session.compile_model(model, folder, samples, backend)[0])
     test = samples.test[: runs + 1]
     exact = session.as_matrix(run_clear(plan, test).outputs, len(test))
     before = _table(plan, costs)
@@ -103,6 +104,12 @@ def measure(name: str, folder: Path, runs: int, costs: str | None) -> rows.Row:
     }
 
 
+def _raw(plan: hec.Plan) -> hec.Plan:
+    """Return the plan without what the client does after decrypting: a softmax hides errors."""
+    outputs = tuple(replace(each, epilogue=()) for each in plan.client.outputs)
+    return hec.Plan.of(replace(plan.client, outputs=outputs), plan.server)
+
+
 def _table(plan: hec.Plan, costs: str | None) -> CostTable:
     parameters = plan.client.parameters
     return chosen_table(costs, plan.client.backend) if costs else calibrate_ring(parameters)
@@ -111,12 +118,13 @@ def _table(plan: hec.Plan, costs: str | None) -> CostTable:
 def _predicted(plan: hec.Plan, *tables: CostTable) -> dict[str, float]:
     program = plan.server.program
     found = [forecast_of(plan.server, table) for table in tables]
+    memory = server_memory(program)
     position, output = next(
         (i, x) for i, x in enumerate(program.instructions) if isinstance(x, Output)
     )
     return {
         "forecast_seconds": float(np.mean([each.total_seconds for each in found])),
-        "forecast_bytes": min(server_memory(program).peak, DEFAULT_MAX_RAM),
+        "forecast_bytes": min(memory.peak, max(memory.least, DEFAULT_MAX_RAM)),
         "forecast_error": found[0].deviations[position] * abs(output.factor),
     }
 

@@ -206,7 +206,7 @@ def diagonal_matrix(
     """
     key = _keys(terms, blocks, slots)
     keys = _distinct(key, blocks, slots)
-    row = np.searchsorted(keys, key).astype(np.int32)
+    row = _ranks(keys, key)
     values = sp.csr_array(
         (matrix.data.astype(np.float32), (row, terms.slot.astype(np.int32))),
         shape=(keys.size, terms.period),
@@ -238,6 +238,16 @@ def _distinct(key: Indices, blocks: tuple[int, int], slots: int) -> Indices:
     by_output = occurs.reshape(out_blocks, -1)
     by_output[~by_output.any(axis=1), slots] = True
     return np.flatnonzero(occurs)
+
+
+def _ranks(keys: Indices, key: Indices) -> NDArray[np.int32]:
+    """Return where each of `key` stands among the sorted `keys`: from a table, if it is small."""
+    first = int(keys[0]) if keys.size else 0
+    if not keys.size or int(keys[-1]) - first > _FEW * key.size:
+        return np.searchsorted(keys, key).astype(np.int32)
+    table = np.zeros(int(keys[-1]) - first + 1, np.int32)
+    table[keys - first] = np.arange(keys.size, dtype=np.int32)
+    return np.asarray(table[key - first], np.int32)
 
 
 def _index(keys: Indices, blocks: tuple[int, int], slots: int) -> NDArray[np.int32]:

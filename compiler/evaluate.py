@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from hec.compiler.fourier import series
+from hec.compiler.many_samples import times_samples
 from hec.compiler.tensor_ir import (
     Activation,
     Array,
@@ -41,10 +42,10 @@ def value(
         case Input():
             return np.asarray(samples[operation.name], np.float64) / operation.divisor
         case Linear():
-            total = np.broadcast_to(operation.bias[:, None], (operation.bias.size, _count(samples)))
+            total = np.tile(operation.bias, (_count(samples), 1))
             for operand, matrix in zip(operation.operands, operation.matrices, strict=True):
-                total = total + matrix @ values[operand].T
-            return np.ascontiguousarray(total.T)
+                total += times_samples(matrix, values[operand])
+            return total
         case Multiply():
             return values[operation.left] * values[operation.right]
         case Activation():

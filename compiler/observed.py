@@ -18,7 +18,7 @@ from hec.compiler.calibration import Calibration, Range
 from hec.compiler.ckks_ir import EncryptionParameters
 from hec.compiler.evaluate import value
 from hec.compiler.noise import bootstrapping
-from hec.compiler.tensor_ir import Array, Bootstrap, Multiply, Polynomial, TensorGraph
+from hec.compiler.tensor_ir import Array, Bootstrap, Input, Multiply, Polynomial, TensorGraph
 from hec.compiler.variances import tail
 
 ASSUMED_MAGNITUDE: Final = 0.5  # of a tensor in [-1, 1], where nothing was observed
@@ -62,8 +62,8 @@ def observe(graph: TensorGraph, calibration: Calibration) -> Observed:
     refreshes = any(isinstance(operation, Bootstrap) for operation in graph.operations)
     found, reaches = None, tuple[float, ...]()
     if calibration.samples is not None and refreshes:
-        samples = {name: array[:SAMPLES] for name, array in calibration.samples.items()}
-        found, reaches = zip(*_trial(graph, samples), strict=True)
+        exact = [seen.values[:SAMPLES] for seen in ranges if seen.values is not None]
+        found, reaches = zip(*_trial(graph, exact), strict=True)
     return Observed(magnitudes, found, outputs, approximation, peaks, reaches)
 
 
@@ -79,20 +79,21 @@ def _approximation(graph: TensorGraph, ranges: Sequence[Range]) -> tuple[float, 
     return found if np.isfinite(found).all() else ()
 
 
-def _trial(graph: TensorGraph, samples: dict[str, Array]) -> Iterator[tuple[float, float]]:
-    """Yield sensitivity and reach of every tensor."""
-    random = np.random.default_rng(0)
-    exact, noisy = list[Array](), list[Array]()
-    for operation in graph.operations:
-        exact.append(value(operation, exact, samples))
-        if isinstance(operation, Bootstrap):
+def _trial(graph: TensorGraph, exact: Sequence[Array]) -> Iterator[tuple[float, float]]:
+    """Yield sensitivity and reach of every tensor, given their exact values."""
+    random, noisy = np.random.default_rng(0), list[Array]()
+    samples = {"": exact[0]}  # tells how many there are
+    for operation, wanted in zip(graph.operations, exact, strict=True):
+        if isinstance(operation, Input):
+            noisy.append(wanted)
+        elif isinstance(operation, Bootstrap):
             x = noisy[operation.operand]
             noisy[operation.operand] = x + PROBE * random.standard_normal(x.shape)
             noisy.append(value(operation, noisy, samples))
             noisy[operation.operand] = x
         else:
             noisy.append(value(operation, noisy, samples))
-        error = noisy[-1] - exact[-1]
+        error = noisy[-1] - wanted
         deviation = _rms(error)
         yield deviation / PROBE, _reach(error, deviation)
 

@@ -54,6 +54,7 @@ from hec.passes import (
     SERIES_PASSES,
     SHARED_PASSES,
     TENSOR_PASSES,
+    TensorPass,
     run_tensor_passes,
 )
 from hec.passes.activate_polynomials import has_products
@@ -169,7 +170,7 @@ class Strategies:
     @cached_property
     def _polynomials(self) -> tuple[TensorGraph, Observed]:
         """The graph of leveled programs, the same for every library."""
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, TENSOR_PASSES)
+        graph = self._after_shared(TENSOR_PASSES)
         return graph, observe(graph, self.calibration)
 
     def _layouts(self, share: int) -> Layouts:
@@ -184,7 +185,7 @@ class Strategies:
     def refreshing(self) -> Candidate:
         """Return the program whose activations are functional bootstraps."""
         self.progress("series for activations")
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, SERIES_PASSES)
+        graph = self._after_shared(SERIES_PASSES)
         if has_products(graph):
             return self._placed(graph)
         graph = run_tensor_passes(graph, self.target, self.calibration, SCALING_PASSES)
@@ -220,7 +221,7 @@ class Strategies:
     def plain(self) -> Candidate:
         """Return the program whose polynomials are exact, refreshed where levels run out."""
         self.progress("polynomials")
-        graph = run_tensor_passes(self._shared, self.target, self.calibration, POLYNOMIAL_PASSES)
+        graph = self._after_shared(POLYNOMIAL_PASSES)
         self.progress("placement of bootstraps")
         found = cheapest_refreshes(graph, self.libraries.chains, self.target)
         graph = place_bootstraps(graph, found.placement.readers, self.calibration)
@@ -237,11 +238,13 @@ class Strategies:
 
     @cached_property
     def _shared(self) -> TensorGraph:
-        """The graph after the passes that all ways begin with; a second time they find nothing."""
-        graph = self.imported
-        for tensor_pass in SHARED_PASSES:
-            graph = tensor_pass(graph, self.target, self.calibration)
-        return graph
+        """The graph after the passes that all ways begin with."""
+        return run_tensor_passes(self.imported, self.target, self.calibration, SHARED_PASSES)
+
+    def _after_shared(self, passes: Sequence[TensorPass]) -> TensorGraph:
+        """Return the graph after `passes`, of which the first are shared."""
+        done = len(SHARED_PASSES)
+        return run_tensor_passes(self._shared, self.target, self.calibration, passes, done)
 
     def _batched(self) -> Candidate:
         """Return the leveled program with the fewest seconds for each image of the batch.
@@ -357,11 +360,14 @@ class Strategies:
         raise too_much_memory(found.way, least, self.target.max_ram)
 
     def _with_coherence(self, found: Candidate) -> Candidate:
-        """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
-        if self.calibration.samples is None or bootstrap_count(found.choice.lowered.program):
+        """Return `found`, with what errors do beyond the rules."""
+        if self.calibration.samples is None:
             return found
+        self.progress("errors")
         program, sources = found.choice.lowered.program, found.choice.lowered.sources
-        known = Known(tuple(found.observed.magnitudes[source] for source in sources))
+        deviations = found.observed.deviations(program.parameters, sources)
+        magnitudes = tuple(found.observed.magnitudes[source] for source in sources)
+        known = Known(magnitudes, deviations)
         measured = self.libraries.simulated_errors(program, self.calibration.samples)
         return replace(found, coherence=coherence(program, known, measured))
 

@@ -92,14 +92,15 @@ def run_tensor_passes(
     target: Target,
     calibration: Calibration,
     passes: Sequence[TensorPass] = TENSOR_PASSES,
+    done: int = 0,
 ) -> TensorGraph:
-    """Run `passes` in order, checking the graph after each.
+    """Run `passes` in order, but for the first `done`, checking the graph after each.
 
     With the environment variable HEC_DUMP=folder, write the text after each pass there.
     Raises `InvalidProgram`, naming the pass, if one of them breaks a rule.
     """
     folder = os.environ.get("HEC_DUMP")
-    for number, tensor_pass in enumerate(passes, start=1):
+    for number, tensor_pass in enumerate(passes[done:], start=done + 1):
         graph = tensor_pass(graph, target, calibration)
         check(graph, made_by=tensor_pass.__name__)
         if folder:

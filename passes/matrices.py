@@ -6,6 +6,8 @@ renames the stored entries instead of running a general sparse product.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -54,13 +56,15 @@ def is_copy(matrix: sp.csr_array) -> bool:
 
 def scaled(matrix: sp.csr_array, rows: Array | float, columns: Array | float) -> sp.csr_array:
     """Return diag(rows) @ matrix @ diag(columns); a number scales all rows or columns."""
-    data = matrix.data * columns if np.ndim(columns) == 0 else _per_column(matrix, columns)
-    data = data * (rows if np.ndim(rows) == 0 else np.repeat(rows, np.diff(matrix.indptr)))
+    data = _times(matrix.data, columns, lambda factors: factors[matrix.indices])
+    data = _times(data, rows, lambda factors: np.repeat(factors, np.diff(matrix.indptr)))
     return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def _per_column(matrix: sp.csr_array, columns: Array | float) -> Array:
-    return np.asarray(matrix.data * np.asarray(columns)[matrix.indices], np.float64)
+def _times(data: Array, factors: Array | float, of_entries: Callable[[Array], Array]) -> Array:
+    if isinstance(factors, np.ndarray):
+        return np.asarray(data * of_entries(factors), np.float64)
+    return data if factors == 1.0 else data * factors
 
 
 def product(outer: sp.csr_array, inner: sp.csr_array) -> sp.csr_array:

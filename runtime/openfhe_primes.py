@@ -115,7 +115,8 @@ class _Primes:
         return self._value
 
 
-def _is_prime(n: int) -> bool:
+@lru_cache(maxsize=2**16)
+def _is_prime(n: int) -> bool:  # many chains try the same numbers
     """Tell whether n is prime (Miller and Rabin; exact in this range)."""
     if n < 2 or any(n % p == 0 for p in _WITNESSES):
         return n in _WITNESSES

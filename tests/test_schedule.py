@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hec.compiler.ckks_ir import DiagonalMatrix, LinearTransform
 from hec.compiler.cost import CostCounter, Counted
 from hec.compiler.kernels import apply_linear, encode_linear, rotation_steps
-from hec.compiler.schedule import Split, best_split, rotations
+from hec.compiler.schedule import KEY_WEIGHT, Split, best_split, rotations, splits, steps
 
 SLOTS = 256
 PRIMES = (2**50, 2**40)
@@ -81,6 +81,26 @@ def test_best_split_is_the_best_of_all_steps(seed: int) -> None:
     centred = [rotations(index, Split(s, -b), SLOTS) for s in steps for b in {0, s // 2}]
     anywhere = [rotations(index, Split(s, -b), SLOTS) for s in steps for b in range(s)]
     assert min(anywhere) + 2 >= found == min(centred)
+
+
+def counted(index: NDArray[np.int32], slots: int, known: frozenset[int] | None) -> Split:
+    """Return the first of the best splits, every one of which is counted."""
+
+    def price(split: Split) -> float:
+        new = 0 if known is None else len(steps(index, split, slots) - known)
+        return rotations(index, split, slots) + KEY_WEIGHT * new
+
+    return min(splits(index), key=price)
+
+
+@pytest.mark.parametrize("span", [20, 120, 250, 500])  # of 256 slots
+@pytest.mark.parametrize("seed", range(6))
+def test_no_split_that_is_left_out_is_better(seed: int, span: int) -> None:
+    random = np.random.default_rng(seed)
+    index = random_index(seed, span)
+    known = frozenset(random.integers(1, SLOTS, 12).tolist())
+    assert best_split(index, SLOTS) == counted(index, SLOTS, None)
+    assert best_split(index, SLOTS, known) == counted(index, SLOTS, known)
 
 
 @pytest.mark.parametrize("count", [64, 100, 256, 500, 1000])
