@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform
 from hec.compiler.client_steps import prepared
 from hec.compiler.errors import fail
+from hec.compiler.many_samples import times_samples
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanInput, PlanOutput
 from hec.runtime import epilogue
 from hec.runtime.cleartext import Cleartext, Slots
 from hec.runtime.exceedances import Exceedances
 from hec.runtime.executor import prepare, run
-from hec.runtime.simulator import Simulator, sparse
+from hec.runtime.simulator import Simulator
+from hec.runtime.whole_matrix import whole_matrix
 
 AnyArray = NDArray[np.generic]
 Array = NDArray[np.float64]
@@ -77,10 +79,11 @@ class Exact(Cleartext):
     def linear_kernel(
         self, instruction: LinearTransform, level: int
     ) -> Callable[[list[Slots]], list[Slots]]:
-        matrix, slots = sparse(instruction.matrix), instruction.matrix.slots
+        matrix, slots = whole_matrix(instruction.matrix), instruction.matrix.slots
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
-            product = (matrix @ np.concatenate([b.values for b in blocks], axis=1).T).T
+            values = np.concatenate([b.values for b in blocks], axis=1)
+            product = times_samples(matrix.rows, values)
             scale = blocks[0].scale * instruction.plain_scale
             starts = range(0, product.shape[1], slots)
             return [Slots(product[:, start : start + slots], level, scale) for start in starts]

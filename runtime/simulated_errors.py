@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import Input, Instruction, LinearTransform, Output, Program
 from hec.compiler.typing_rules import infer_types
-from hec.runtime.cleartext import Slots
-from hec.runtime.executor import prepare, run
+from hec.runtime.cleartext import Plain, Slots
+from hec.runtime.executor import Prepared, prepare, run
 from hec.runtime.simulate import Exact
 from hec.runtime.simulator import Simulator
 
@@ -35,8 +35,10 @@ def simulated_errors(program: Program, samples: Mapping[str, Array]) -> tuple[fl
     kept = max(1, slots * sum(types[position].blocks for position in wanted))
     count = int(np.clip(_MOST_VALUES // kept, FEWEST, MOST))
     few = {name: values[:count] for name, values in samples.items()}
-    exact = _values(program, few, Exact(program.parameters), wanted)
-    noisy = _values(program, few, Simulator(program.parameters), wanted)
+    clear, simulator = Exact(program.parameters), Simulator(program.parameters)
+    both = prepare(program, clear), prepare(program, simulator)  # they share what is large
+    exact = _values(both[0], few, clear, wanted)
+    noisy = _values(both[1], few, simulator, wanted)
     found = []
     for position, instruction in enumerate(program.instructions):
         source = instruction.operand if isinstance(instruction, Output) else position
@@ -68,7 +70,7 @@ def _looked_at(program: Program) -> frozenset[int]:
 
 
 def _values(
-    program: Program,
+    prepared: Prepared[Slots, Plain],
     samples: Mapping[str, Array],
     backend: Exact | Simulator,
     wanted: frozenset[int],
@@ -81,9 +83,9 @@ def _values(
 
     backend.start_batch(len(next(iter(samples.values()))))
     fresh = dict[str, list[Slots]]()
-    for x in program.instructions:
+    for x in prepared.program.instructions:
         if isinstance(x, Input):
             blocks = x.layout.pack(samples[x.name] / x.divisor).swapaxes(0, 1)
             fresh[x.name] = [backend.encrypt(block, x.level, x.scale) for block in blocks]
-    run(prepare(program, backend), fresh, see)
+    run(prepared, fresh, see)
     return found

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from hec.compiler import fourier, noise
-from hec.compiler.ckks_ir import DiagonalMatrix, EncryptionParameters, LinearTransform
+from hec.compiler.ckks_ir import EncryptionParameters, LinearTransform
+from hec.compiler.many_samples import times_samples
 from hec.compiler.pairing import products
 from hec.compiler.schedule import Split
 from hec.runtime.cleartext import Cleartext, Plain, Slots
+from hec.runtime.whole_matrix import whole_matrix
 
 Array = NDArray[np.float64]
 _POOL = 2**23  # errors drawn once: 32 MiB
@@ -103,7 +104,7 @@ class Simulator(Cleartext):
         self, instruction: LinearTransform, level: int
     ) -> Callable[[list[Slots]], list[Slots]]:
         """Return matrix @ operand as one sparse product, with the steps' errors added up."""
-        matrix, slots = sparse(instruction.matrix), instruction.matrix.slots
+        matrix, slots = whole_matrix(instruction.matrix), instruction.matrix.slots
         period = instruction.matrix.period
         switch = self._switching(level)
         entering, turns = _entering(instruction, switch**2), _turns(instruction)
@@ -114,7 +115,7 @@ class Simulator(Cleartext):
 
         def kernel(blocks: list[Slots]) -> list[Slots]:
             x, scale = np.concatenate([b.values for b in blocks], axis=1), blocks[0].scale
-            product = np.ascontiguousarray((matrix @ x.T).T)
+            product = times_samples(matrix.rows, x)
             product_scale = scale * instruction.plain_scale
             mean_square = (x**2).mean(axis=1)[:, None]
             results = []
@@ -181,20 +182,6 @@ class _Table:
         rest = (place - whole).astype(np.float32)
         index = whole.astype(np.int64) & (_TABLE_POINTS - 1)
         return np.asarray(self._values[index] + rest * self._slopes[index], np.float64)
-
-
-def sparse(matrix: DiagonalMatrix) -> sp.csr_array:
-    """Return the (out_blocks * slots, in_blocks * slots) matrix that the diagonals stand for."""
-    slots, copies = matrix.slots, matrix.slots // matrix.period
-    row = np.repeat(np.arange(len(matrix.index)), np.diff(matrix.values.indptr))
-    out_block, in_block, shift = matrix.index[row].T.astype(np.int64)
-    turns = np.arange(copies, dtype=np.int64)[:, None] * matrix.period
-    slot = matrix.values.indices + turns
-    rows = (out_block * slots + slot).reshape(-1)
-    columns = (in_block * slots + (slot + shift) % slots).reshape(-1)
-    values = np.tile(matrix.values.data.astype(np.float64), copies)
-    shape = (matrix.out_blocks * slots, matrix.in_blocks * slots)
-    return sp.csr_array((values, (rows, columns)), shape=shape)
 
 
 def _entering(instruction: LinearTransform, switch: Array) -> Array:

@@ -13,6 +13,8 @@ from hec.compiler import noise
 from hec.compiler.ckks_ir import Input, Output, Program
 from hec.compiler.layout import Layout
 from hec.runtime import simulated_errors as module
+from hec.runtime.cleartext import Plain, Slots
+from hec.runtime.executor import Prepared
 from hec.runtime.simulate import Exact
 from hec.runtime.simulated_errors import FEWEST, MOST, Array, simulated_errors
 from hec.runtime.simulator import Simulator
@@ -60,13 +62,13 @@ def test_samples_are_as_many_as_memory_allows(
     counted = module._values
 
     def values_of(
-        program: Program,
+        prepared: Prepared[Slots, Plain],
         samples: Mapping[str, Array],
         backend: Exact | Simulator,
         wanted: frozenset[int],
     ) -> dict[int, Array]:
         seen.append(len(samples["image"]))
-        return counted(program, samples, backend, wanted)
+        return counted(prepared, samples, backend, wanted)
 
     monkeypatch.setattr(module, "_values", values_of)
     monkeypatch.setattr(module, "_MOST_VALUES", values)
