@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeGuard
+
 import numpy as np
 
 from hec.compiler.calibration import Calibration, Range
@@ -13,11 +16,13 @@ from hec.compiler.tensor_ir import (
     Multiply,
     Polynomial,
     TensorGraph,
+    TensorOperation,
     size,
 )
 from hec.passes.matrices import diagonal_matrix
 from hec.passes.rewriting import Rebuilt
 
+FEW = 8  # samples that tell whether squares are numbers
 LARGEST = 1e100  # of usual values: their squares, and sums of those, are still numbers
 LARGEST_GAIN = 16.0  # a (x + h)^2 may be this many times the polynomial: 4 bits of precision
 
@@ -29,20 +34,33 @@ def complete_squares(graph: TensorGraph, target: Target, calibration: Calibratio
     Where a is so small that the shift h = b / 2a would drown the result in (x + h)^2, that element
     keeps h = 0 and its b x is added by the affine step, as a second operand.
 
-    Source: algorithms.md, 7 (HerPN, PAPER). Cost: one evaluation of the graph.
+    Source: algorithms.md, 7 (HerPN, PAPER). Cost: one evaluation of the graph, on few samples where
+    there is nothing to shift.
     """
     ranges: list[Range] = []
     rebuilt = Rebuilt()
     for position, operation in enumerate(graph.operations):
-        if not isinstance(operation, Polynomial) or len(operation.coefficients) > 3:
+        if not _is_quadratic(operation):
             rebuilt.keep(position, operation)
             continue
-        ranges = ranges or calibration.ranges(graph)
+        ranges = ranges or _ranges(graph, calibration)
         operand = rebuilt.positions[operation.operand]
         rebuilt.positions[position] = _completed(
             operation, operand, ranges[operation.operand], rebuilt
         )
     return rebuilt.finish(graph.outputs)
+
+
+def _ranges(graph: TensorGraph, calibration: Calibration) -> list[Range]:
+    quadratics = filter(_is_quadratic, graph.operations)
+    if calibration.samples is None or any(_power_coefficients(x)[1].any() for x in quadratics):
+        return calibration.ranges(graph)
+    few = {name: values[:FEW] for name, values in calibration.samples.items()}
+    return replace(calibration, samples=few).ranges(graph)
+
+
+def _is_quadratic(operation: TensorOperation) -> TypeGuard[Polynomial]:
+    return isinstance(operation, Polynomial) and len(operation.coefficients) <= 3
 
 
 def _completed(operation: Polynomial, operand: int, seen: Range, rebuilt: Rebuilt) -> int:

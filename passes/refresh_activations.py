@@ -45,8 +45,9 @@ def refresh_activations(
     layers = [i for i, op in enumerate(graph.operations) if isinstance(op, Activation)]
     if not layers:
         return graph
+    forced = None if target.degree is None else (_forced(target.degree),)
     trials = Trials(graph, calibration, series_stand_in, _limits(target, calibration))
-    degrees = _degrees(trials, layers) if target.degree is None else (_forced(target.degree),)
+    degrees = forced or _degrees(trials, layers)
     makers: list[Maker] = [series_stand_in]
     if any(_is_near_relu(trials, layer) for layer in layers):
         makers.append(as_relu(series_stand_in))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from hec.compiler.calibration import Calibration
+from hec.compiler.calibration import Calibration, Range
 from hec.compiler.errors import CompileError
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import (
@@ -15,10 +15,11 @@ from hec.compiler.tensor_ir import (
     Linear,
     Multiply,
     Polynomial,
+    TensorGraph,
 )
 from hec.passes import run_tensor_passes
 from hec.passes.complete_quartics import complete_quartics
-from hec.passes.complete_squares import complete_squares
+from hec.passes.complete_squares import FEW, complete_squares
 from hec.passes.fold_into_polynomials import fold_into_polynomials
 from hec.passes.normalize_polynomials import normalize_polynomials
 from hec.passes.recognize_polynomials import recognize_polynomials
@@ -154,6 +155,24 @@ def test_what_is_too_large_to_be_squared_is_refused() -> None:
         " by normalizations or smaller weights"
     )
     complete_squares(graph(X, square), Target(), Calibration({X.name: np.full((4, 2), 1e99)}))
+
+
+@pytest.mark.parametrize(("slope", "looked_at"), [(0.0, FEW), (1.0, 3 * FEW)])
+def test_few_samples_will_do_where_nothing_is_shifted(
+    monkeypatch: pytest.MonkeyPatch, slope: float, looked_at: int
+) -> None:
+    seen, ranges = list[int](), Calibration.ranges
+
+    def counted(calibration: Calibration, graph: TensorGraph) -> list[Range]:
+        assert calibration.samples is not None
+        seen.append(len(calibration.samples["x"]))
+        return ranges(calibration, graph)
+
+    monkeypatch.setattr(Calibration, "ranges", counted)
+    quartic = Polynomial(0, np.arange(1.0, 6.0), "power", (1, 2))  # is no business of this pass
+    squares = [Polynomial(0, np.array([0.0, c, 1.0]), "power", (1, 2)) for c in (0.0, slope)]
+    apply(complete_squares, graph(X, quartic, *squares), {"x": np.ones((3 * FEW, 2))})
+    assert seen == [looked_at]
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-9, -1e-200])

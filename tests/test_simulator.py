@@ -33,7 +33,7 @@ from hec.runtime.cleartext import Cleartext, Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
 from hec.runtime.simulate import run_clear, run_simulated
-from hec.runtime.simulator import Simulator, _Table, sparse
+from hec.runtime.simulator import Simulator, _Table
 from onnx_oracle import network, node, random
 from sample_graphs import (
     FLAT,
@@ -119,16 +119,6 @@ def test_the_product_of_a_matrix_may_overflow() -> None:
     kernel = backend.linear_kernel(LinearTransform(0, matrix, 1, 0, 2.0**15), 0)
     kernel([Slots(np.full((1, 16), 2.0**8), 0, 2.0**15)])
     assert backend.overflows == 16 - int((np.abs(matrix.values.toarray()) <= 2.0**-9).sum())
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_matrix_of_diagonals_as_one_sparse_matrix(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    blocks = (int(random.integers(1, 4)), int(random.integers(1, 4)))
-    matrix = diagonals(seed, 16, blocks, (-5, 0, 3))
-    x = random.normal(size=(blocks[1], 16))
-    expected = dense(matrix, x).reshape(-1)
-    np.testing.assert_allclose(sparse(matrix) @ x.reshape(-1), expected, atol=1e-12)
 
 
 def test_a_fused_matrix_errs_like_its_steps() -> None:
