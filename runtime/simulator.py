@@ -191,13 +191,12 @@ def _entering(instruction: LinearTransform, switch: Array) -> Array:
     """
     matrix = instruction.matrix
     giant, baby = _shifts(instruction, matrix.index[:, 2])
-    row = np.repeat(np.arange(len(matrix.index)), np.diff(matrix.values.indptr))
-    squares = matrix.values.data.astype(np.float64) ** 2
-    places = matrix.index[row, 0].astype(np.int64) * matrix.period + matrix.values.indices
-    found = np.zeros((matrix.out_blocks, matrix.slots))
+    found, count = np.zeros((matrix.out_blocks, matrix.slots)), matrix.out_blocks * matrix.period
     for turn in np.unique(giant[baby != 0]):
-        chosen = ((giant == turn) & (baby != 0))[row]
-        powers = np.bincount(places[chosen], squares[chosen], matrix.out_blocks * matrix.period)
+        chosen = np.flatnonzero((giant == turn) & (baby != 0))
+        terms = matrix.values[chosen]
+        block = np.repeat(matrix.index[chosen, 0] * matrix.period, np.diff(terms.indptr))
+        powers = np.bincount(block + terms.indices, np.square(terms.data, dtype=np.float64), count)
         tiled = np.tile(powers.reshape(matrix.out_blocks, -1), matrix.slots // matrix.period)
         found += tiled * np.roll(switch, -int(turn))
     return found

@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from hec.compiler.ckks_ir import DiagonalMatrix
 
@@ -33,14 +34,24 @@ def whole_matrix(matrix: DiagonalMatrix) -> WholeMatrix:
 
 
 def _rows(matrix: DiagonalMatrix) -> sp.csr_array:
-    slots, copies = matrix.slots, matrix.slots // matrix.period
-    row = np.repeat(np.arange(len(matrix.index), dtype=np.int32), np.diff(matrix.values.indptr))
-    out_block, in_block, shift = matrix.index.T[:, row]
-    turns = np.arange(copies, dtype=np.int32)[:, None] * np.int32(matrix.period)
-    slot = matrix.values.indices.astype(np.int32) + turns
-    rows = (out_block * np.int32(slots) + slot).reshape(-1)
-    turned = (slot + shift) & np.int32(slots - 1)  # slots are a power of two
-    columns = (in_block * np.int32(slots) + turned).reshape(-1)
-    values = np.tile(matrix.values.data.astype(np.float64), copies)
-    shape = (matrix.out_blocks * slots, matrix.in_blocks * slots)
-    return sp.csr_array((values, (rows, columns)), shape=shape)
+    parts = [_block(matrix, block) for block in range(matrix.out_blocks)]
+    data, columns, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    shape = (matrix.out_blocks * matrix.slots, matrix.in_blocks * matrix.slots)
+    return sp.csr_array((data.astype(np.float64), columns, starts), shape=shape)
+
+
+def _block(
+    matrix: DiagonalMatrix, block: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return terms and columns of an output block, slot by slot, and how many each slot has."""
+    chosen = np.flatnonzero(matrix.index[:, 0] == block)
+    by_slot, slots = matrix.values[chosen].tocsc(), np.int32(matrix.slots)
+    counts = np.diff(by_slot.indptr)
+    slot = np.repeat(np.arange(matrix.period, dtype=np.int32), counts)
+    _, source, shift = matrix.index[chosen].T
+    copies = np.arange(0, matrix.slots, matrix.period, dtype=np.int32)[:, None]
+    turned = (slot + shift[by_slot.indices] + copies) & (slots - 1)  # slots are a power of two
+    columns = (source * slots)[by_slot.indices] + turned
+    data = np.tile(by_slot.data, len(copies))
+    return data, columns.reshape(-1), np.tile(counts, len(copies))
