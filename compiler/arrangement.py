@@ -92,14 +92,12 @@ def in_place(matrix: sp.csr_array, source: Layout) -> list[Arrangement]:
 
     A sum then lies where its first summand does, and takes as many diagonals as it has summands.
     """
-    if not (np.diff(matrix.indptr) > 0).all():
+    if matrix.shape[0] > matrix.shape[1] or not (np.diff(matrix.indptr) > 0).all():
         return []
     sizes, starts = np.abs(matrix.data), matrix.indptr[:-1]
     largest = np.maximum.reduceat(sizes, starts)
-    is_largest = sizes == np.repeat(largest, np.diff(matrix.indptr))
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    first = np.unique(rows[is_largest], return_index=True)[1]
-    columns = matrix.indices[is_largest][first]
+    places = np.flatnonzero(sizes == np.repeat(largest, np.diff(matrix.indptr)))
+    columns = matrix.indices[places[np.searchsorted(places, starts)]]  # each row's first
     positions = source.first_slots()[columns]
     if np.unique(positions).size < positions.size or positions.min(initial=0) < 0:
         return []

@@ -111,7 +111,7 @@ class _Fusion:
         """Return outer @ inner, or None if that takes too long."""
         key = id(outer), id(inner)
         if key not in self.products:
-            few = multiplications(outer, inner) <= LARGEST_PRODUCT
+            few = _is_quick(outer, inner)
             self.products[key] = _Product(outer, inner, product(outer, inner) if few else None)
         return self.products[key].both
 
@@ -125,9 +125,16 @@ class _Product:
     both: sp.csr_array | None
 
 
+def _is_quick(outer: sp.csr_array, inner: sp.csr_array) -> bool:
+    most = outer.nnz * int(np.diff(inner.indptr).max(initial=0))
+    return most <= LARGEST_PRODUCT or multiplications(outer, inner) <= LARGEST_PRODUCT
+
+
 def is_light(outer: sp.csr_array, inner: sp.csr_array) -> bool:
     """Return whether one of the two is a selection, which may copy, but not much in vain."""
-    if not (is_selection(outer) or is_selection(inner)):
+    if is_selection(inner):
+        return True  # nothing is copied
+    if not is_selection(outer):
         return False
     return multiplications(outer, inner) <= max(COPIES * (outer.nnz + inner.nnz), LIGHT)
 
