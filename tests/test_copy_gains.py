@@ -13,7 +13,7 @@ from hec.compiler.copy_gains import Ending, copy_gains, endings, folds_of
 from hec.compiler.kernel_sizes import KernelSizes
 from hec.compiler.layout import UNUSED, Layout
 from hec.compiler.variances import Local, Variances
-from hec.runtime.simulator import sparse
+from hec.runtime.whole_matrix import whole_matrix
 from sample_plans import diagonals, linear_program
 
 SLOTS = 32
@@ -33,7 +33,7 @@ def test_gains_are_those_of_the_whole_map(steps: tuple[int, ...], blocks: tuple[
     out_blocks, in_blocks = blocks
     matrix = diagonals(1, SLOTS, blocks, (0, 1, 5, 30))
     layout = every(8, out_blocks)
-    rows = sparse(matrix).toarray().reshape(out_blocks, SLOTS, in_blocks * SLOTS)
+    rows = whole_matrix(matrix).rows.toarray().reshape(out_blocks, SLOTS, in_blocks * SLOTS)
     for step in steps:
         rows = rows + np.roll(rows, -step, axis=1)
     taken = layout.unpack(np.moveaxis(rows, 2, 0)).T  # (elements, in_blocks * slots)
