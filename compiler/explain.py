@@ -149,9 +149,7 @@ class _Teller:
             matrices,
             tuple(step for x in inside if isinstance(x, RotateSum) for step in x.steps),
             self._series(layer),
-            None
-            if (fit := fit_of(self.server, layer)) is None
-            else activation_report(fit.label, fit.fit),
+            None if fit is None else activation_report(fit.label, fit.fit),
         )
 
     def _matrix(self, x: LinearTransform, seconds: float) -> MatrixStory:
@@ -159,7 +157,7 @@ class _Teller:
         return matrix_story(self.program, x, level, seconds, self.table)
 
     def _nodes(self, layer: Layer) -> tuple[NodeStory, ...]:
-        known = operators(self.server.onnx.tobytes()) if self.server.onnx.size else {}
+        known = operators(self.server.onnx.tobytes())
         return tuple(NodeStory(name, known.get(name, "")) for name in layer.nodes)
 
     def _entering(self, layer: Layer) -> list[int]:
@@ -224,7 +222,7 @@ class _Teller:
 def operators(model: bytes) -> dict[str, str]:
     """Return the operator of every node of an ONNX file, by the node's name.
 
-    Nothing of a file that cannot be read: the story goes on without it.
+    Nothing of a file that cannot be read, or of none: the story goes on without it.
     """
     from hec.compiler.onnx_model import load_model
 

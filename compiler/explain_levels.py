@@ -48,13 +48,11 @@ def level_story(
     owner = {i: each for each in layers for i in each.positions}
     end, taken, position = layer.positions[-1], dict[str, int](), layer.positions[-1]
     while (reader := path.deepest[position]) is not None:
-        if not isinstance(program.instructions[reader], Output | Bootstrap):
-            drop = rescalings(program, types, position, reader)
-            name = str(owner[reader])
-            taken[name] = taken.get(name, 0) + drop
-            position = reader
-            continue
-        break
+        if isinstance(program.instructions[reader], Output | Bootstrap):
+            break
+        name = str(owner[reader])
+        taken[name] = taken.get(name, 0) + rescalings(program, types, position, reader)
+        position = reader
     held = path.needs[position]
     entering = [o for i in layer.positions for o in operands(program.instructions[i])]
     return LevelStory(

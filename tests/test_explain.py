@@ -259,6 +259,7 @@ def test_a_layer_has_all_its_nodes_with_their_operators(mlp: Path) -> None:
     first = explain(plan, "1")
     assert first.reads[0].source == f"input '{plan.client.inputs[0].name}'"
     assert first.reads[0].kind == "arranged by the client for the matrix that reads it"
+    assert (first.reads[0].shape, stories(plan)[-1].result.shape) == ((1, 1, 28, 28), (1, 10))
     operators = {node.operator for story in stories(plan) for node in story.nodes}
     assert {"Gemm", "BatchNormalization", "Mul"} <= operators
     for story in stories(plan):
