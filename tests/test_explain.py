@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bootstrap_plans import parameters, refreshing_program
 from cli_runner import compile_mlp, hec
-from hec.compiler.ckks_ir import LinearTransform
+from hec.compiler.ckks_ir import Add, Input, LinearTransform, Output, Program
 from hec.compiler.cost import bootstrap_seconds
 from hec.compiler.explain import LayerStory, explain
 from hec.compiler.explain_levels import LevelsOfLayer, why_level
@@ -27,7 +27,7 @@ from hec.compiler.report import report
 from hec.compiler.rotation_costs import rotation_seconds, steps_of
 from hec.compiler.schedule import Split, splits
 from hec.compiler.tensor_ir import Curve, Fit, Histogram
-from sample_plans import deep_program, linear_program, plan_of
+from sample_plans import SMALL, deep_program, first_slots, linear_program, plan_of
 
 FIT = Fit("tanh", 3, (-3.0, 3.0), (-2.5, 2.0), 0.01, sensitivity=0.5, at_outputs=0.004)
 
@@ -177,6 +177,18 @@ def test_levels_before_a_bootstrap_are_those_that_it_needs(refreshing: Plan) -> 
     assert fc.until == "the bootstrap 3 'relu2'"
     assert fc.held == 3  # SlotsToCoeffs takes two, and one remains
     assert why_level(fc) == ("0 rescalings until the bootstrap 3 'relu2', which needs 3 levels")
+
+
+def test_levels_are_held_for_an_output_that_the_lowest_modulus_cannot_hold() -> None:
+    layout = first_slots(SMALL.slots, 8)
+    for bits, held in ((35, 1), (33, 0)):  # 2.5 more are needed, and the lowest modulus has 36
+        program = Program(
+            SMALL, (Input("x", layout, 1, 2.0**bits, 1.0), Add(0, 0), Output(1, "y", layout, 1.0))
+        )
+        (levels,) = (story.levels for story in stories(labelled(plan_of(program), ("", "sum", ""))))
+        assert (levels.held, levels.spare) == (held, 1 - held)
+        needed = ", which needs 1 level" if held else "; 1 to spare"
+        assert why_level(levels) == f"0 rescalings until output 'y'{needed}"
 
 
 def test_a_polynomial_is_compared_with_other_degrees(deep: Plan) -> None:
