@@ -98,19 +98,21 @@ def with_errors(story: SeriesStory, fit: Fit) -> SeriesStory:
     def told(other: DegreeStory | None) -> DegreeStory | None:
         if other is None:
             return None
-        error = _refit_error(fit, other.degree)
-        return replace(other, at_outputs=None if error is None else at_outputs * error / known)
+        return replace(other, at_outputs=at_outputs * _refit_error(fit, other.degree) / known)
 
     at_outputs = fit.at_outputs
     chosen = replace(story.chosen, at_outputs=at_outputs)
     return replace(story, chosen=chosen, lower=told(story.lower), higher=told(story.higher))
 
 
-def _refit_error(fit: Fit, degree: int) -> float | None:
-    """Return the root mean square error of a fit of another degree to the activation's inputs."""
+def _refit_error(fit: Fit, degree: int) -> float:
+    """Return the root mean square error of a fit of another degree to the activation's inputs.
+
+    0 where it is not known, which is so for all degrees or for none.
+    """
     curve, seen, (low, high) = fit.curve, fit.histogram, fit.interval
     if curve is None or seen is None or not low < high:
-        return None
+        return 0.0
     x = np.linspace(low, high, _POINTS)
     y = np.interp(x, curve.x, curve.exact)
     place = ((x - seen.low) / (seen.high - seen.low) * len(seen.counts)).astype(np.int64)
@@ -118,7 +120,7 @@ def _refit_error(fit: Fit, degree: int) -> float | None:
     inside = (place >= 0) & (place < len(counts))
     weight = np.where(inside, counts[place.clip(0, len(counts) - 1)], 0.0)
     if not weight.sum():
-        return None
+        return 0.0
     weight = weight / weight.mean()
     t = (2 * x - low - high) / (high - low)
     series = np.polynomial.chebyshev.chebfit(t, y, degree, w=np.sqrt(weight + _FLOOR))

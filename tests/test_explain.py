@@ -248,7 +248,17 @@ def test_other_degrees_are_told_with_what_they_do_to_the_outputs(deep: Plan) -> 
 
 
 def test_what_is_not_known_of_other_degrees_is_not_told(deep: Plan) -> None:
-    for fit in (portrayed(3, None), portrayed(7, 0.02), replace(portrayed(3, 0.02), curve=None)):
+    known = portrayed(3, 0.02)
+    seen = known.histogram
+    assert seen is not None
+    for fit in (
+        portrayed(3, None),
+        portrayed(7, 0.02),
+        replace(known, curve=None),
+        replace(known, histogram=None),
+        replace(known, interval=(1.0, 1.0)),
+        replace(known, histogram=replace(seen, low=5.0, high=6.0)),  # no input near the interval
+    ):
         plan = labelled(deep, deep.server.labels, (PlanFit("tanh", fit),))
         series = explain(plan, "tanh").series
         assert series is not None and series.lower is not None
