@@ -125,6 +125,13 @@ def test_a_network_whose_values_grow_out_of_bounds_is_not_compiled(
         assert tried(change) == [change]
 
 
+def test_outputs_are_compared_in_their_own_units() -> None:
+    network = graph(X, affine(0, np.eye(2)))
+    scaled = replace(network, outputs=(replace(network.outputs[0], factor=4.0),))
+    (found,) = module._outputs(scaled, SEEN)
+    np.testing.assert_array_equal(found, 4 * SEEN["x"])
+
+
 def test_what_another_change_beats_is_left_out() -> None:
     faster = replace(FOUND, change="another", seconds_ratio=3.5)
     assert module._is_better(faster, FOUND)
@@ -147,6 +154,8 @@ def test_an_option_must_not_cost_the_agreement() -> None:
     assert module._is_gain(lost)
     assert not module._is_gain(replace(lost, kind="option"))
     assert not module._is_gain(replace(FOUND, seconds_ratio=1.0, memory_ratio=1.0))
+    assert module._is_gain(replace(FOUND, seconds_ratio=1.0))  # it takes less memory
+    assert module._is_gain(replace(FOUND, memory_ratio=1.0))  # it is faster
     slower = replace(FOUND, seconds_ratio=0.8, memory_ratio=1.0, agreement_after=1.0)
     assert module._is_gain(slower)  # it is more exact
 
