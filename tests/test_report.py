@@ -11,11 +11,12 @@ import pytest
 from bootstrap_plans import parameters, refreshing_program
 from cli_runner import hec
 from hec.compiler.cost import bootstrap_seconds
+from hec.compiler.errors import InvalidProgram
 from hec.compiler.instance_report import SECURITY_SOURCE, key_bytes
 from hec.compiler.memory import count_keys
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import PlanFit
-from hec.compiler.report import report
+from hec.compiler.report import report, server_of
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.tensor_ir import Fit
 from sample_plans import DEEP, SMALL, deep_program, linear_program, plan_of
@@ -180,6 +181,16 @@ def test_the_command_shows_bootstraps(refreshing: Plan, tmp_path: Path) -> None:
     assert any(line.startswith("relu2 3 bootstrap 15 3 > 4") for line in lines)
     assert "relu1 relu 15 0.01 0.5 0.40 %" in lines
     assert "relu1 [-3, 3] [-2.5, 2] [-4.8, 4.8] 2e-07 1.20" in lines
+
+
+def test_whose_threads_a_forecast_is_for(deep: Plan, refreshing: Plan) -> None:
+    assert (report(deep).threads, report(refreshing).threads) == ("one thread", "two threads")
+
+
+def test_the_clients_part_has_nothing_of_the_server(deep: Plan) -> None:
+    assert server_of(report(deep)) == report(deep).server
+    with pytest.raises(InvalidProgram, match="a whole plan has a server part"):
+        server_of(report(deep.client))
 
 
 def test_a_plan_without_bootstraps_tells_of_none(deep: Plan) -> None:

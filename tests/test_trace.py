@@ -159,6 +159,20 @@ def test_the_longest_calls_come_first() -> None:
     assert trace.totals["add"] == Calls(2, pytest.approx(5e-9))
 
 
+def test_what_workers_record_stands_beside_the_main_thread() -> None:
+    here, there = Trace(), Trace()
+    here.instructions, here.calls = [Span(2, 0, 9, 7)], [Span("add", 1, 2, 7)]
+    there.instructions, there.calls = [Span(2, 1, 8, 5)], [Span("rotate", 3, 4, 5)]
+    here.main = 7
+    assert here.workers == 1
+    for number in (1, 2):
+        here.add_worker(number, there.to_json())
+    assert here.instructions == [Span(2, 0, 9, 7), Span(2, 1, 8, -1), Span(2, 1, 8, -2)]
+    assert here.calls == [Span("add", 1, 2, 7), Span("rotate", 3, 4, -1), Span("rotate", 3, 4, -2)]
+    assert here.workers == 3
+    assert list(here.totals) == ["add"]  # of the main thread alone
+
+
 def test_a_second_run_replaces_the_first() -> None:
     program = linear_program(TINY)
     trace = Trace()
