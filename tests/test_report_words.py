@@ -137,7 +137,7 @@ def test_the_slowest_layer_and_the_largest_part_of_memory_stand_out(leveled: Rep
         ("encoded weights", "diagonals"),
         ("ciphertexts at work and the process", "working"),
     ):
-        held = replace(memory, **{part: 7 * 10**9})  # type: ignore[arg-type]
+        held = replace(memory, **{part: 7 * 10**9})
         assert highlights(changed(leveled, memory=held))[1] == (
             f"Most memory goes to {name}: 7 GB, 88 % of the server's memory."
         )
