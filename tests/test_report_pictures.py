@@ -146,6 +146,17 @@ def test_an_input_that_is_read_late_passes_by_other_layers(leveled: Report) -> N
     assert path(entering.path)[:2] == [56, 50]
 
 
+def test_an_arch_over_narrow_columns_turns_in_its_middle(leveled: Report) -> None:
+    (first, *_) = server_of(leveled).layers
+    bare = replace(first, inputs=())
+    (edge,) = drawn(
+        changed(leveled, layers=(bare, bare, replace(bare, reads=(0,)), *[bare] * 60))
+    ).edges
+    x, _, bent, _, back, _, u, _ = path(edge.path)
+    assert edge.skips
+    assert (bent, back) == pytest.approx(((x + u) / 2, (x + u) / 2), abs=0.11)
+
+
 def test_without_layers_there_is_no_picture(leveled: Report) -> None:
     assert network_picture(replace(leveled, server=None)) is None
     assert network_picture(changed(leveled, layers=())) is None
