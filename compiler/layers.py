@@ -78,6 +78,12 @@ def find_layer(server: ServerPart, wanted: str, place: str) -> Layer:
     Raise `CompileError`, with the candidates, where there is none or more than one.
     """
     known = layers(server)
+    if not known:
+        raise fail(
+            "the plan has no layers",
+            place,
+            "its network only moves data: see hec report for what that takes",
+        )
     if wanted.isdecimal() and 1 <= int(wanted) <= len(known):
         return known[int(wanted) - 1]
     for found in _matches(known, wanted):

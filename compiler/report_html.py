@@ -163,7 +163,7 @@ def _server_context(report: Report, server: ServerReport) -> Mapping[str, object
         "activations": _activations(server),
         "names": short_names(layers, _NAME_LENGTH),
         "colours": COLOURS,
-        "top": max(1, *levels),
+        "top": max([1, *levels]),  # a network that moves data has no layers
         "slowest": max((x.seconds for x in layers), default=0.0) or 1.0,
     }
 

@@ -71,6 +71,15 @@ def linear_program(parameters: EncryptionParameters = SMALL) -> Program:
     return Program(parameters, instructions)
 
 
+def moving_program() -> Program:
+    """One ciphertext that comes back as it is: no layer."""
+    layout = first_slots(SMALL.slots, 8)
+    return Program(
+        SMALL,
+        (ckks_ir.Input("x", layout, 1, SCALE, 1.0), ckks_ir.Output(0, "y", layout, 1.0)),
+    )
+
+
 def deep_program(parameters: EncryptionParameters = DEEP) -> Program:
     """Every operation of the IR; two inputs, two outputs, four levels."""
     slots, primes = parameters.slots, parameters.primes

@@ -27,7 +27,7 @@ from hec.compiler.report import report
 from hec.compiler.rotation_costs import rotation_seconds, steps_of
 from hec.compiler.schedule import Split, splits
 from hec.compiler.tensor_ir import Curve, Fit, Histogram
-from sample_plans import SMALL, deep_program, first_slots, linear_program, plan_of
+from sample_plans import SMALL, deep_program, first_slots, linear_program, moving_program, plan_of
 
 FIT = Fit("tanh", 3, (-3.0, 3.0), (-2.5, 2.0), 0.01, sensitivity=0.5, at_outputs=0.004)
 
@@ -315,6 +315,16 @@ def test_an_unknown_layer_is_refused_with_those_there_are(deep: Plan, tmp_path: 
             f"  --> {path}\n"
             "  help: give one of 1 'conv', 2 'square', 3 'tanh'\n"
         )
+
+
+def test_a_plan_without_layers_has_no_story(tmp_path: Path) -> None:
+    path = tmp_path / "moving.hec"
+    plan_of(moving_program()).save(path)
+    assert refusal(path, "1") == (
+        "the plan has no layers\n"
+        f"  --> {path}\n"
+        "  help: its network only moves data: see hec report for what that takes\n"
+    )
 
 
 def test_an_ambiguous_layer_is_refused_with_the_candidates(

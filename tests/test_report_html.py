@@ -14,12 +14,21 @@ import pytest
 from cli_runner import hec
 from hec.compiler.alternative import Alternative
 from hec.compiler.errors import CompileError
-from hec.compiler.report import report
-from hec.compiler.report_html import frame, html
+from hec.compiler.report import report, server_of
+from hec.compiler.report_html import (
+    SHOWN,
+    _activations,
+    _contents,
+    _environment,
+    _least,
+    _time_caption,
+    frame,
+    html,
+)
 from hec.compiler.report_svg import PALETTE
 from hec.compiler.tensor_ir import Curve, Histogram
 from report_plans import HOSTILE, fit_of, residual_plan, with_results
-from sample_plans import deep_program, linear_program, plan_of
+from sample_plans import deep_program, linear_program, moving_program, plan_of
 
 STYLE = (Path(__file__).resolve().parent.parent / "hec" / "report" / "report.css").read_text(
     "utf-8"
@@ -183,6 +192,53 @@ def test_advice_is_a_table_or_a_hint() -> None:
     ]
     none = html(replace(found, advice=()))
     assert "No change that was tried makes the network cheaper" in none
+
+
+def test_numbers_are_shown_in_their_own_ways() -> None:
+    for name, shown in (
+        ("px", {12.3456: "12.35", 999.9: "999.9", -12345.6: "-12346"}),
+        ("more", {0: "same", 3: "+3", -2: "-2"}),
+        ("probability", {None: "not known", 0.0021: "0.002"}),
+        ("growth", {None: "-", 1.25: "25 %"}),
+        ("breakable", {"a/b<c": "a/<wbr>b&lt;c"}),
+    ):
+        for value, words in shown.items():
+            assert _environment().filters[name](value) == words
+    times = _environment().filters["times"]
+    assert [times(ratio, "faster", "slower") for ratio in (2.0, 0.5, 1.06, 1.04, 0.96, 0.0)] == [
+        "2.0 x faster", "2.0 x slower", "1.1 x faster", "the same", "the same", "the same"
+    ]  # fmt: skip
+
+
+def test_wide_charts_scroll_and_others_on_phones() -> None:
+    assert (_least(920.0), _least(1472.4)) == (800, 1472)
+
+
+def test_the_caption_of_times_has_all_kinds_that_take_some() -> None:
+    server = server_of(report(plan_of(linear_program())))
+    kinds = replace(server.seconds_by_kind, bootstraps=0.0, matrices=2.0, other=3.0, messages=0.5)
+    assert _time_caption(replace(server, seconds_by_kind=kinds)) == (
+        "Seconds of each layer. In all: matrices 2 s, other 3 s, reading and writing messages "
+        "500 ms."
+    )
+
+
+def test_of_many_activations_those_that_matter_come_first() -> None:
+    server = server_of(report(with_results(plan_of(deep_program()), ("x",) * 12, portrait=False)))
+    fits = [replace(server.activations[0], error_at_outputs=error)
+            for error in (0.1, None, 0.3, *[0.2] * (SHOWN - 2))]  # fmt: skip
+    for count, errors in ((SHOWN, [0.1, None, 0.3]), (SHOWN + 1, [0.3, 0.2, 0.2])):
+        found = _activations(replace(server, activations=tuple(fits[:count])))
+        assert [item.fit.error_at_outputs for item in found][:3] == errors
+        assert len(found) == count and not any(item.svg for item in found)
+
+
+def test_a_plan_without_layers_has_a_page_without_pictures() -> None:
+    bare = report(plan_of(moving_program()))
+    assert sections(html(bare)) == [key for key, _ in _contents(bare)] == [
+        "summary", "layers", "keys", "traffic", "bootstraps", "security"
+    ]  # fmt: skip
+    assert not svgs(html(bare))
 
 
 def test_absurd_numbers_do_not_stop_it() -> None:
