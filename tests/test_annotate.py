@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,10 @@ from hec.compiler.annotate import annotate, annotated
 from hec.compiler.errors import CompileError
 from hec.compiler.pipeline import compile
 from hec.compiler.plan import Plan
+from hec.compiler.plan_parts import CalibrationResult, PlanFit
 from hec.compiler.report import report
 from hec.compiler.target import Target
+from hec.compiler.tensor_ir import Fit
 from onnx_oracle import network, node
 from pooled_networks import pooled, samples
 from sample_plans import deep_program, plan_of
@@ -28,6 +32,7 @@ from test_compare import labelled
 
 DATA = Path(__file__).resolve().parent / "data"
 TARGET = Target(backend="tenseal", degree=2)
+FIT = Fit("relu", 3, (-3.0, 3.0), (-2.5, 2.0), 0.01)
 
 
 def compiled(model: Path | ModelProto, calibration: NDArray[np.float32] | None = None) -> Plan:
@@ -102,10 +107,14 @@ def test_a_default_that_callers_may_replace_stays(mlp: Plan, version: int, input
     assert len(annotated(mlp, model).graph.input) == inputs
 
 
-def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -> None:
+def deep(
+    conv: tuple[str, ...], square: tuple[str, ...], tanh: tuple[str, ...]
+) -> tuple[Plan, ModelProto]:
+    """Return the plan whose three layers came from these nodes, and its network of four nodes."""
     labels = ("", "", *["conv"] * 4, *["square"] * 3, "tanh", "", "")
-    origins = ((), (), *[("tanh", "add")] * 4, *[("product", "square")] * 3, ("tanh",), (), ())
+    origins = ((), (), *[conv] * 4, *[square] * 3, tanh, (), ())
     plan = labelled(plan_of(deep_program()), labels, origins)
+    plan = Plan.of(plan.client, replace(plan.server, fits=(PlanFit("tanh", FIT),)))
     nodes = [
         node("Add", "left,right", "a", name="add"),
         node("MatMul", "a,a", "b", name="product"),
@@ -113,12 +122,102 @@ def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -
         node("Tanh", "b", "curve", name="tanh"),
     ]
     shapes = {"left": (1, 8), "right": (1, 8)}
-    model = network(nodes, shapes, outputs=("sums", "curve"))
-    found = {x.name: told(x) for x in annotated(plan, model).graph.node}
+    return plan, network(nodes, shapes, outputs=("sums", "curve"))
+
+
+def by_node(plan: Plan, model: ModelProto) -> dict[str, dict[str, str]]:
+    return {x.name: told(x) for x in annotated(plan, model).graph.node}
+
+
+def test_functions_stand_at_their_last_node_and_matrices_at_one_that_is_free() -> None:
+    found = by_node(*deep(("tanh", "add"), ("product", "square"), ("tanh",)))
     carriers = {name for name, texts in found.items() if "hec.seconds" in texts}
     assert carriers == {"add", "square", "tanh"}
     fused = {name: texts.get("hec.fused_with") for name, texts in found.items()}
     assert fused == {"add": "tanh", "product": None, "square": "product", "tanh": None}
+    heavy = by_node(*deep(("add", "product", "gone"), ("square",), ("gone",)))
+    assert "hec.seconds" in heavy["product"] and "hec.seconds" not in heavy["tanh"]
+    assert heavy["add"]["hec.fused_into"] == "layer 1, whose costs stand at node 'product'"
+
+
+def test_a_node_tells_what_the_report_does() -> None:
+    plan, model = deep(("add",), ("square",), ("tanh",))
+    server = report(plan).server
+    assert server is not None
+    fits = {
+        "function": "relu", "degree": "3", "interval": "[-3, 3]", "observed": "[-2.5, 2]",
+        "fit_error": "0.01",
+    }  # fmt: skip
+    found = by_node(plan, model)
+    for number, layer in enumerate(server.layers, 1):
+        name = ("add", "square", "tanh")[number - 1]
+        assert found[name] == {
+            f"hec.{key}": value
+            for key, value in {
+                "layer": f"{number} '{layer.nodes}'",
+                "operation": layer.operation,
+                "depth": str(number),
+                "level_in": str(layer.level_in),
+                "level_out": str(layer.level_out),
+                "scale_bits": f"{layer.scale_bits:.1f}",
+                "seconds": f"{layer.seconds:.4g}",
+                "share_percent": f"{100 * layer.seconds / server.seconds:.1f}",
+                "rotations": str(layer.rotations),
+                "bootstraps": "0",
+                "ciphertexts": "2",
+                "weights_bytes": str(layer.plaintext_bytes),
+                "precision_bits": f"{layer.precision_bits:.1f}",
+                **(fits if name == "tanh" else {}),
+            }.items()
+        }
+
+
+def test_a_node_of_several_layers_tells_of_all() -> None:
+    plan, model = deep(*[("product",)] * 3)
+    server = report(plan).server
+    assert server is not None
+    layers, found = server.layers, by_node(plan, model)["product"]
+    for key, value in {
+        "layer": "1 'conv'; 2 'square'; 3 'tanh'",
+        "operation": "matrix; square; polynomial of degree 3",
+        "depth": "3",
+        "level_in": "4",
+        "level_out": "1",
+        "scale_bits": f"{layers[-1].scale_bits:.1f}",
+        "seconds": f"{sum(x.seconds for x in layers):.4g}",
+        "rotations": str(sum(x.rotations for x in layers)),
+        "weights_bytes": str(server.plaintext_bytes),
+        "precision_bits": f"{layers[-1].precision_bits:.1f}",
+        "function": "relu",
+    }.items():
+        assert found[f"hec.{key}"] == value
+    assert "hec.fused_with" not in found
+
+
+def test_the_network_as_a_whole_tells_what_the_report_does() -> None:
+    plan, model = deep(("add",), ("square",), ("tanh",))
+    whole = report(plan)
+    server = whole.server
+    assert server is not None
+    assert told(annotated(plan, model)) == {
+        "hec.version": version("hec"),
+        "hec.plan": plan.plan_id,
+        "hec.backend": "tenseal",
+        "hec.security_bits": "128",
+        "hec.ring_degree": "8192",
+        "hec.modulus_bits": f"{whole.parameters.modulus_bits:.0f}",
+        "hec.depth": "3",
+        "hec.bootstraps": "0",
+        "hec.seconds": f"{server.seconds:.4g}",
+        "hec.memory_bytes": str(server.memory.peak),
+        "hec.key_bytes": str(whole.key_bytes),
+        "hec.precision_bits": f"{whole.precision_bits:.1f}",
+    }
+    unclassed = replace(plan.server, calibrated=CalibrationResult(10, None, 0.01))
+    assert "hec.agreement" not in told(annotated(Plan.of(plan.client, unclassed), model))
+    classed = replace(plan.server, calibrated=CalibrationResult(10, 0.9, 0.01))
+    agreement = told(annotated(Plan.of(plan.client, classed), model))["hec.agreement"]
+    assert agreement == "0.9000 of 10 calibration samples"
 
 
 def test_every_cost_stands_at_one_node(averaging: tuple[ModelProto, Plan], mlp: Plan) -> None:
