@@ -10,13 +10,13 @@ import pytest
 
 from bootstrap_plans import parameters, refreshing_program
 from cli_runner import hec
-from hec.compiler.compare import Comparison
+from hec.compiler.compare import Comparison, Row, Side
 from hec.compiler.compare import compare as compare_with
 from hec.compiler.cost_table import REFERENCE
 from hec.compiler.packing import Packing
 from hec.compiler.plan import Plan
 from hec.compiler.plan_parts import CalibrationResult, PlanTensor
-from hec.compiler.report import report
+from hec.compiler.report import report, server_of
 from sample_plans import deep_program, linear_program, plan_of
 
 PACKING = Packing(1, 1, 1, None)
@@ -114,6 +114,25 @@ def test_every_number_stands_beside_the_same_of_the_other(deep: Plan, refreshing
         ("agreement with the network", "share", None),
         ("error of fits", "share", None),
     ]
+
+
+def test_what_both_plans_are_is_told(deep: Plan, refreshing: Plan) -> None:
+    told = Plan.of(replace(deep.client, model="a.onnx"), replace(deep.server, reason="it is fast"))
+    found = compare(told, refreshing)
+    servers = [server_of(report(plan)) for plan in (told, refreshing)]
+    assert found.models == ("a.onnx", "sample.onnx")
+    assert found.plan_ids == (told.plan_id, refreshing.plan_id)
+    assert found.ways == ("it is fast", refreshing.server.reason)
+    assert found.backends == (
+        f"backend tenseal, one thread, seconds of {servers[0].costs}",
+        f"backend openfhe, two threads, seconds of {servers[1].costs}",
+    )
+    again, (conv, *_) = compare(told, told), servers[0].layers
+    assert again.layers[0].left == Side(
+        1, "conv", "matrix", 4, 3, conv.seconds, conv.rotations, conv.plaintext_bytes
+    )
+    assert again.layers[0].seconds == Row("seconds", "seconds", conv.seconds, conv.seconds, 0, 1)
+    assert found.layers[0].seconds == Row("seconds", "seconds", conv.seconds, None, None, None)
 
 
 def test_what_a_plan_does_not_tell_is_not_compared(linear: Plan) -> None:
