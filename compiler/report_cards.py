@@ -62,12 +62,15 @@ def peaks_early(memory: MemoryReport) -> bool:
 
 def memory_parts(memory: MemoryReport) -> tuple[Part, ...]:
     """Return what the peak of the server's memory consists of."""
-    parts = (
+    parts = [
         Part("evaluation keys", memory.keys, "keys"),
         Part("bootstrap", memory.bootstrapping, "bootstrap"),
-        Part("encoded weights", memory.diagonals, "weights"),
-        Part("ciphertexts and process", memory.working, "process"),
-    )
+    ]
+    if peaks_early(memory):
+        parts.append(Part("process and file of keys", memory.loading, "process"))
+    else:
+        parts.append(Part("encoded weights", memory.diagonals, "weights"))
+        parts.append(Part("ciphertexts and process", memory.working, "process"))
     return tuple(part for part in parts if part.bytes)
 
 

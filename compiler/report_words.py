@@ -10,6 +10,7 @@ from hec.compiler.instance_report import KeysReport
 from hec.compiler.layer_report import LayerReport
 from hec.compiler.quantities import duration, share, size
 from hec.compiler.report import Report
+from hec.compiler.report_cards import peaks_early
 from hec.compiler.server_report import ServerReport
 
 JOINT = " + "  # between the names of nodes in a label
@@ -134,9 +135,12 @@ def _largest(server: ServerReport) -> str:
     parts = {
         "evaluation keys": memory.keys,
         "encoded matrices of the bootstrap": memory.bootstrapping,
-        "encoded weights": memory.diagonals,
-        "ciphertexts at work and the process": memory.working,
     }
+    if peaks_early(memory):
+        parts["the process and the file of keys"] = memory.loading
+    else:
+        parts["encoded weights"] = memory.diagonals
+        parts["ciphertexts at work and the process"] = memory.working
     name = max(parts, key=lambda part: parts[part])
     of = f"{100 * parts[name] / memory.peak:.0f} % of the server's memory"
     return f"Most memory goes to {name}: {size(parts[name])}, {of}."

@@ -136,6 +136,7 @@ def test_the_slowest_layer_and_the_largest_part_of_memory_stand_out(leveled: Rep
         ("encoded matrices of the bootstrap", "bootstrapping"),
         ("encoded weights", "diagonals"),
         ("ciphertexts at work and the process", "working"),
+        ("the process and the file of keys", "loading"),
     ):
         held = replace(memory, **{part: 7 * 10**9})
         assert highlights(changed(leveled, memory=held))[1] == (
@@ -247,7 +248,14 @@ def test_the_parts_of_memory_are_those_that_are_not_empty(leveled: Report) -> No
         ("ciphertexts and process", 4, "process"),
     ]
     assert not peaks_early(some)
-    assert peaks_early(replace(some, loading=8))
+    early = replace(some, loading=8)
+    assert peaks_early(early)
+    assert [(x.label, x.bytes) for x in memory_parts(early)] == [
+        ("evaluation keys", 1), ("process and file of keys", 8)
+    ]  # fmt: skip
+    told = server_of(leveled).memory
+    assert peaks_early(told)
+    assert sum(x.bytes for x in memory_parts(told)) == told.peak
     (bootstrap, *_) = memory_parts(replace(some, keys=0, bootstrapping=2))
     assert (bootstrap.label, bootstrap.bytes, bootstrap.colour) == ("bootstrap", 2, "bootstrap")
 
