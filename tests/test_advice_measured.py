@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -19,9 +18,7 @@ from cli_runner import MLP, hec
 from hec.compiler import advice as module
 from hec.compiler import alternatives, pipeline
 from hec.compiler.advice import advice
-from hec.compiler.alternative import Alternative, Kind
-from hec.compiler.alternatives import Change
-from hec.compiler.calibration import Calibration
+from hec.compiler.alternative import Alternative
 from hec.compiler.errors import CompileError, HecWarning, fail
 from hec.compiler.evaluate import evaluate
 from hec.compiler.memory import server_memory
@@ -35,13 +32,7 @@ from hec.compiler.target import Target
 from hec.runtime.simulate import run_simulated
 from pooled_networks import pooled, samples
 from sample_plans import deep_program, linear_program, plan_of
-from small_graphs import SEEN, X, affine, graph
-
-TARGET = Target(backend="tenseal", maxpool="approximate")
-FOUND = Alternative(
-    "replace MaxPool by AveragePool", "model", "tenseal", -14, 0, 1.5, 3.1, 10**9, 2.0, 256, 0.994,
-    0.991, 0.05, 0.06,
-)  # fmt: skip
+from test_advice_rules import FOUND, TARGET
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,66 +89,6 @@ def test_only_gains_are_told_and_the_largest_first(found: dict[str, Alternative]
     assert len(found) >= 2
     for x in found.values():
         assert x.seconds_ratio > 1.05 or x.memory_ratio > 1.1
-
-
-def test_a_network_whose_values_grow_out_of_bounds_is_not_compiled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def grown(factor: float, kind: Kind = "model", seen: object = SEEN) -> Change:
-        network = graph(X, affine(0, factor * np.eye(2)), affine(1, factor * np.eye(2)))
-        return Change("grow", kind, network, TARGET, Calibration(seen))  # type: ignore[arg-type]
-
-    compiled: list[Change] = []
-
-    def tried(change: Change) -> list[Change]:
-        made = SimpleNamespace(chosen=None, libraries=None)
-        monkeypatch.setattr(module, "changes", lambda made: [change])
-        monkeypatch.setattr(module, "_Measure", lambda made: SimpleNamespace(costs=lambda x: None))
-        monkeypatch.setattr(module, "_compiled", lambda change, known: compiled.append(change))
-        monkeypatch.setattr(module, "_is_gain", lambda found: False)
-        monkeypatch.setattr(module, "_compared", lambda *arguments: None)
-        compiled.clear()
-        assert module.advice_on(made) == ()  # type: ignore[arg-type]
-        return compiled
-
-    assert not tried(grown(1e20)) and not tried(grown(np.nan)) and not tried(grown(1e200))
-    for change in (grown(1e10), grown(1e20, "option"), grown(1e20, seen=None)):
-        assert tried(change) == [change]
-
-
-def test_outputs_are_compared_in_their_own_units() -> None:
-    network = graph(X, affine(0, np.eye(2)))
-    scaled = replace(network, outputs=(replace(network.outputs[0], factor=4.0),))
-    (found,) = module._outputs(scaled, SEEN)
-    np.testing.assert_array_equal(found, 4 * SEEN["x"])
-
-
-def test_what_another_change_beats_is_left_out() -> None:
-    faster = replace(FOUND, change="another", seconds_ratio=3.5)
-    assert module._is_better(faster, FOUND)
-    assert not module._is_better(FOUND, faster)
-    assert not module._is_better(replace(faster, kind="option"), FOUND)
-    assert not module._is_better(replace(faster, agreement_after=0.98), FOUND)
-    assert not module._is_better(replace(faster, memory_ratio=1.0), FOUND)
-    assert not module._is_better(FOUND, FOUND)
-    assert module._is_better(replace(FOUND, agreement_after=0.995), FOUND)
-    untrained = replace(faster, agreement_before=1.0, agreement_after=0.97)
-    tuned = replace(FOUND, agreement_before=0.98, agreement_after=0.97)
-    assert untrained.needs_tuning and not tuned.needs_tuning
-    assert not module._is_better(untrained, tuned)
-    unclassed = replace(FOUND, agreement_before=None, agreement_after=None)
-    assert module._is_better(replace(unclassed, error_after=0.01), unclassed)
-
-
-def test_an_option_must_not_cost_the_agreement() -> None:
-    lost = replace(FOUND, agreement_after=0.9)
-    assert module._is_gain(lost)
-    assert not module._is_gain(replace(lost, kind="option"))
-    assert not module._is_gain(replace(FOUND, seconds_ratio=1.0, memory_ratio=1.0))
-    assert module._is_gain(replace(FOUND, seconds_ratio=1.0))  # it takes less memory
-    assert module._is_gain(replace(FOUND, memory_ratio=1.0))  # it is faster
-    slower = replace(FOUND, seconds_ratio=0.8, memory_ratio=1.0, agreement_after=1.0)
-    assert module._is_gain(slower)  # it is more exact
 
 
 def test_without_samples_agreement_is_not_known() -> None:
