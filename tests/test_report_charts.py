@@ -18,6 +18,7 @@ from hec.compiler.report_charts import (
     memory_chart,
     time_chart,
 )
+from hec.compiler.report_svg import _restyled
 from hec.compiler.report_tracks import Tracks
 from hec.compiler.server_report import ServerReport
 from report_plans import with_results
@@ -221,6 +222,31 @@ def test_a_sheet_forgets_the_fit_before() -> None:
     assert not lines(second, "polynomial", 1.8)
     assert [x[1:3] for x in bars(second) if x[0] == "wash"] == [near(42, 291)] * 2
     assert sheet.chart(FIT, "fit0") == first
+
+
+def test_styles_take_colours_and_fonts_of_the_page() -> None:
+    for style, page in (
+        ("font: 11px 'DejaVu Sans', sans-serif; text-anchor: end; fill: #000001",
+         "font-size: 11px; text-anchor: end; fill: var(--soft)"),
+        ("font-size: 9px; font-family: 'DejaVu Sans', 'Arial'; fill: #000002",
+         "font-size: 9px; fill: var(--line)"),
+        ("stroke: #00000c; fill: #00000c1", "stroke: var(--ciphertexts); fill: #00000c1"),
+    ):  # fmt: skip
+        assert _restyled(style) == page
+
+
+def test_a_picture_holds_only_what_is_drawn() -> None:
+    svg = Sheet().chart(FIT, "fit0") or ""
+    assert not re.findall(r"metadata|<style|xlink|font-family|-?\d+\.\d{3}", svg)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    assert used and all(name.startswith("fit0-") for name in used)
+    assert used | {"fit0-title", "fit0-text"} == set(re.findall(r' id="([^"]+)"', svg))
+    assert re.match(
+        r'<svg xmlns="http://www\.w3\.org/2000/svg" role="img" viewBox="0 0 300 200" width="300" '
+        r'height="200" aria-labelledby="fit0-title fit0-text">\s*<title id="fit0-title">relu, its '
+        r'fit, and its inputs</title>\s*<desc id="fit0-text">Degree 7',
+        svg,
+    )
 
 
 def test_what_is_not_known_of_a_fit_is_not_drawn() -> None:
