@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,6 +215,14 @@ def test_lower_degrees_are_tried_and_a_higher_one_where_classes_are_lost() -> No
             f"fit polynomials of degree {change.target.degree} (--degree {change.target.degree})"
         )
         assert (change.target.max_error, change.target.min_agreement) == (None, None)
+    known = made.chosen.calibrated
+    assert known is not None
+    higher = [d for d in (2, 3, 7, 15, 31) if d > highest][:1]
+    assert higher
+    for agreement, more in ((0.9, higher), (1.0, []), (None, [])):
+        chosen = replace(made.chosen, calibrated=replace(known, agreement=agreement))
+        changes = found(alternatives.degrees, replace(made, chosen=chosen))
+        assert [x.target.degree for x in changes] == [*wanted, *more]
     assert not found(alternatives.degrees, compiled(pooled("AveragePool")))  # the user chose one
 
 
@@ -259,6 +268,12 @@ def test_the_other_library_is_tried(averaging: Compilation) -> None:
     (change,) = found(alternatives.backends, averaging)
     assert change.target.backend == "openfhe"
     assert change.what == "run on OpenFHE, two threads (--backend openfhe)"
+    there = replace(averaging, chosen=replace(averaging.chosen, backend="openfhe"))
+    (change,) = found(alternatives.backends, there)
+    assert (change.target.backend, change.what) == (
+        "tenseal",
+        "run a leveled program on SEAL (--backend tenseal)",
+    )
 
 
 def test_narrower_ranges_leave_out_the_most_extreme_samples(averaging: Compilation) -> None:
