@@ -147,6 +147,13 @@ def test_functions_move_behind_averages(averaging: Compilation, comparing: Compi
     assert not found(alternatives.functions_after_pools, comparing)
 
 
+def test_a_function_stays_before_a_matrix_that_is_no_pool(averaging: Compilation) -> None:
+    subject = Subject(averaging)
+    assert list(alternatives.functions_after_pools(subject))
+    subject.operators = dict.fromkeys(subject.operators, "Conv")
+    assert not list(alternatives.functions_after_pools(subject))
+
+
 def test_a_function_that_is_read_twice_stays() -> None:
     model = pooled("AveragePool")
     twice = helper.make_node("Add", ["p", "q"], ["s"], "sum")
