@@ -23,7 +23,17 @@ from hec.runtime.cleartext import Cleartext, Plain, Slots
 from hec.runtime.client import Client
 from hec.runtime.server import Server
 from hec.runtime.simulator import Simulator
-from hec.runtime.trace import COMPUTE, READ, WAIT, WRITE, Calls, Span, Trace
+from hec.runtime.trace import (
+    COMPUTE,
+    PASS_ON,
+    READ,
+    WAIT,
+    WAIT_FOR_WORKER,
+    WRITE,
+    Calls,
+    Span,
+    Trace,
+)
 from sample_plans import DEEP, TINY, deep_program, linear_program, plan_of
 from test_executor import encrypted, values
 
@@ -171,6 +181,18 @@ def test_what_workers_record_stands_beside_the_main_thread() -> None:
     assert here.calls == [Span("add", 1, 2, 7), Span("rotate", 3, 4, -1), Span("rotate", 3, 4, -2)]
     assert here.workers == 3
     assert list(here.totals) == ["add"]  # of the main thread alone
+
+
+def test_waiting_and_passing_on_are_not_the_librarys_time() -> None:
+    trace = Trace()
+    trace.phases = [Span(READ, 10, 12, 0), Span(COMPUTE, 12, 30, 0)]
+    names = ("add", WAIT, WAIT_FOR_WORKER, PASS_ON)
+    trace.calls = [Span(name, 12 + i, 12 + 2 * i + 5, 0) for i, name in enumerate(names)]
+    assert trace.wall == pytest.approx(20e-9)
+    assert trace.efficiency == pytest.approx(5 / 20)
+    trace.instructions = [Span(0, 12, 30, 0)]
+    trace.again()
+    assert (trace.instructions, trace.calls, len(trace.phases)) == ([], [], 2)
 
 
 def test_a_second_run_replaces_the_first() -> None:
