@@ -79,8 +79,7 @@ def error_chart(server: ServerReport) -> Picture:
 
     def errors(axes: Axes) -> None:
         _error_line(axes, [x.encryption_error for x in layers], "encryption")
-        if known:
-            _error_line(axes, [x.approximation_error or 0.0 for x in layers], "approximation")
+        _error_line(axes, [x.approximation_error or 0.0 for x in layers], "approximation")
         bounds = [min(max(x.error_bound, _FLOOR), _CEILING) for x in layers]
         axes.plot(range(1, len(layers) + 1), bounds, ":", color=colour("encryption"), linewidth=1.4)
         _logarithmic(axes, [value for x in layers for value in _known_errors(x)])
@@ -212,7 +211,7 @@ def _staircase(axes: Axes, steps: Sequence[tuple[float, float]]) -> None:
 
 def _labelled(axes: Axes, values: Sequence[float], words: Callable[[float], str]) -> None:
     """Write the value above the bars that are not small."""
-    top = max(values, default=0.0) or 1.0
+    top = max(values) or 1.0
     axes.set_ylim(0, 1.16 * top)
     wide = Tracks(len(values)).pitch > 44
     for place, value in enumerate(values, 1):

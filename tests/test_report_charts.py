@@ -114,6 +114,8 @@ def test_bars_stand_between_the_moduli_before_and_after(server: ServerReport) ->
     sides = (56, COLUMNS.middle(1) - 22, COLUMNS.middle(1) + 22, COLUMNS.middle(3) + 22, 904)
     assert [x for x, _ in ends] == near(*sides)
     y = height(262, 56, 17, 33)
+    (scale,) = [x for x in lines(svg, "soft", 1.2) if x[0][1] > 172]
+    assert sorted({round(high) for _, high in scale}) == sorted(round(y(s)) for s in scales)
     assert dots(svg, "matrix") == [near(COLUMNS.middle(n), y(scales[n - 1])) for n in (1, 2, 3)]
     assert "1: level 4 to 3, 60 bits left, scale 20.0 bits; 2: level 0 to 2, 40 bits" in svg
 
@@ -131,7 +133,8 @@ def test_errors_stand_on_a_logarithmic_axis(server: ServerReport) -> None:
     assert dots(svg, "approximation") == [near(places[0], y(-2)), near(places[1], y(-3))]
     (bound,) = lines(svg, "encryption", 1.4)
     assert [high for _, high in bound] == near(y(-3.52288), y(-3), y(12))
-    assert {"1e-13", "1e-7", "1e-1", "1e5", "1e11"} <= set(texts(svg))
+    ticks = {"1e-13", "1e-7", "1e-1", "1e5", "1e11"}
+    assert {x for x in texts(svg) if x.startswith("1e")} == ticks
     shares = [(x[0], *x[3:]) for x in bars(svg)]
     y = height(262, 56, 0, 100)
     part = 100 * encryption_share(layers[0])
@@ -163,6 +166,9 @@ def test_an_axis_of_few_powers_has_a_tick_at_each(server: ServerReport) -> None:
                     approximation_error=None)  # fmt: skip
     told = texts(error_chart(replace(server, layers=(quiet,))).svg)
     assert {"1e-2", "1e-1", "1", "1e1"} <= set(told) and "1e-3" not in told
+    narrow = replace(quiet, encryption_error=0.002, error_bound=0.004)
+    told = texts(error_chart(replace(server, layers=(narrow,))).svg)
+    assert set(told) == {"error of values in [-1, 1]", "1", "1e-3", "1e-2"}  # 1: of the column
 
 
 def test_ciphertexts_stand_on_weights(server: ServerReport) -> None:
@@ -190,6 +196,20 @@ FIT = ActivationReport(
     HistogramReport(-3.0, 3.0, (1, 4, 2)),
     CurveReport((-4.0, 0.0, 6.0), (0.0, 0.0, 2.0), (0.5, 0.25, 2.5)),
 )  # fmt: skip
+
+
+def test_every_picture_has_room_and_only_colours_of_the_page(server: ServerReport) -> None:
+    bits = (38.0, *[28.0] * 4)
+    for picture, high in (
+        (level_chart(server, bits), 22 + 150 + 34 + 56 + 26),
+        (error_chart(server), 22 + 150 + 34 + 56 + 26),
+        (time_chart(server), 22 + 120 + 26),
+        (memory_chart(server), 22 + 120 + 26),
+    ):
+        assert f'viewBox="0 0 920 {high}"' in picture.svg
+        assert re.search(r'fill: var\(--soft\)" x="762[^>]*>3<', picture.svg)
+        assert not re.findall(r"#[0-9a-f]{6}", picture.svg)
+    assert not re.findall(r"#[0-9a-f]{6}", Sheet().chart(FIT, "fit0") or "")
 
 
 def test_a_fit_stands_over_its_function_and_its_inputs() -> None:
