@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from hec.compiler import alternatives
 from hec.compiler.alternatives import Change, Rule, Subject
+from hec.compiler.calibration import Calibration
 from hec.compiler.evaluate import evaluate
+from hec.compiler.functions import Function
 from hec.compiler.pipeline import Compilation, choose
 from hec.compiler.target import Target
 from hec.compiler.tensor_ir import Activation, Array, Linear, Polynomial, TensorGraph
 from onnx_oracle import network, node, random
 from pooled_networks import pooled, samples
+from small_graphs import X, affine, graph
 
 FAST = Target(backend="tenseal", degree=2)
 
@@ -297,6 +301,22 @@ def test_narrower_ranges_leave_out_the_most_extreme_samples(averaging: Compilati
     reach = [np.abs(evaluate(graph, each)[position]).max()
              for each in (change.calibration.samples, averaging.calibration.samples)]  # fmt: skip
     assert reach[0] < reach[1]
+
+
+def test_extremes_are_those_of_what_is_usual_for_each_activation() -> None:
+    relu = Function("relu")
+    large, small = affine(0, np.array([[100.0, 0.0]])), affine(0, np.array([[0.0, 1.0]]))
+    recognized = graph(X, large, small, Activation(1, relu, (1, 1)), Activation(2, relu, (1, 1)))
+    x = np.ones((21, 2))
+    x[3, 0], x[7, 1] = 1.5, 10.0
+    subject = SimpleNamespace(
+        made=SimpleNamespace(calibration=Calibration({"x": x})),
+        recognized=recognized,
+        activations=lambda: [(i, recognized.operations[i]) for i in (3, 4)],
+        changed=lambda what, kind, calibration: calibration,
+    )
+    (fewer,) = alternatives.narrower_ranges(subject)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(fewer.samples["x"], np.delete(x, 7, axis=0))  # type: ignore[attr-defined]
 
 
 def test_all_rules_are_asked(averaging: Compilation, monkeypatch: pytest.MonkeyPatch) -> None:
