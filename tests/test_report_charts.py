@@ -224,6 +224,14 @@ def test_a_fit_stands_over_its_function_and_its_inputs() -> None:
     assert exact == [near(x(-4), y(0)), near(x(0), y(0)), near(x(6), y(2))]
     washed = [near(x(-2), x(3), bottom, top) for bottom, top in ((116, 8), (176, 132))]
     assert [bar[1:] for bar in bars(svg) if bar[0] == "wash"] == washed
+    ends = re.findall(r'<path d="(M[^"]*)"[^>]* style="fill: none; stroke: var\(--line\)', svg)
+    walls = [line[0] for line in map(numbers, ends) if line[0] == line[2]]
+    assert walls == near(x(-2), x(3), x(-2), x(3))
+    below = {words: place[0] for words, place in texts(svg).items() if place[1] > 116}
+    assert 3 <= len(below) <= 5
+    for words, place in below.items():
+        assert place == pytest.approx(x(float(words)), abs=0.011)
+    assert svg.count("<text") == len(re.findall(r'fill: var\(--soft\)" x=', svg))
     (stairs,) = re.findall(r'<path d="(M[^"]*)"[^>]* style="fill: var\(--matrix\)"', svg)
     corners = numbers(stairs)
     y = height(176, 44, 0, 1.1 * 4)
@@ -232,6 +240,12 @@ def test_a_fit_stands_over_its_function_and_its_inputs() -> None:
     assert sorted({*corners[::2]}) == near(x(-3), x(-1), x(1), x(3))
     assert "Degree 7 on [-2, 3], root mean square error 0.01. 7 inputs lie in [-1.5, 2]; 3" in svg
     assert "bins from -3 to 3 hold 1, 4, 2." in svg
+
+
+def test_all_inputs_have_room() -> None:
+    svg = Sheet().chart(replace(FIT, curve=None), "fit0") or ""
+    wide = [bar[1:3] for bar in bars(svg) if bar[0] == "wash"]
+    assert wide == [near(42 + 249 / 6, 291)] * 2  # from -3, where inputs were seen, to 3
 
 
 def test_a_sheet_forgets_the_fit_before() -> None:
