@@ -113,6 +113,7 @@ RUNTIME_MAY_IMPORT = frozenset(
         "layout",
         "ckks_ir",
         "backend",
+        "many_samples",
         "typing_rules",
         "bootstrap_keys",
         "kernels",
