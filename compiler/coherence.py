@@ -28,24 +28,19 @@ from hec.compiler.ckks_ir import (
 )
 from hec.compiler.copy_gains import endings, folds_of
 from hec.compiler.kernel_sizes import KernelSizes
-from hec.compiler.predicted_errors import Known, Rules, errors_of
+from hec.compiler.predicted_errors import Known, Rules
 from hec.compiler.typing_rules import infer_types
 from hec.compiler.variances import Variances
 
 LIMITS: Final = (1 / 16, 16.0)  # what is beyond is chance, or nothing
-AVERAGED: Final = (1 / 256, 16.0)  # of an output after bootstraps: a ring has 65,536 slots at most
 GROWING: Final = LinearTransform | RotateSum | Multiply | Polynomial | Output
 
 
 def coherence(program: Program, known: Known, measured: Sequence[float]) -> tuple[float, ...]:
     """Return, for every instruction, by how much errors that enter grow more than by the rules.
 
-    `measured` has the root mean square of every value's error; () where they are unknown.
+    `measured` has the root mean square of every value's error.
     """
-    if not measured:
-        return ()
-    if known.measured:
-        return _averaging(program, known, measured)
     types, sizes = infer_types(program), KernelSizes()
     found, ratios = list[Variances](), list[float]()
     folds, last = folds_of(program), endings(program)
@@ -65,14 +60,3 @@ def coherence(program: Program, known: Known, measured: Sequence[float]) -> tupl
         found.append(grown(instruction, ratio))
         ratios.append(ratio)
     return tuple(ratios)
-
-
-def _averaging(program: Program, known: Known, measured: Sequence[float]) -> tuple[float, ...]:
-    """Return the ratios of outputs alone."""
-    told = errors_of(program, infer_types(program), known, KernelSizes()).deviations
-    return tuple(
-        float(np.clip(true / deviation, *AVERAGED))
-        if isinstance(instruction, Output) and deviation > 0
-        else 1.0
-        for instruction, true, deviation in zip(program.instructions, measured, told, strict=True)
-    )

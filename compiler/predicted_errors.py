@@ -103,7 +103,7 @@ def errors_of(
     for instruction in program.instructions:
         rules = Rules(program.parameters, types, found, known, sizes, folds, last)
         found.append(rules.grown(instruction))
-    caused = _caused(program, known)
+    caused = known.measured or (0.0,) * len(found)
     means = tuple(hypot(sqrt(each.mean), more) for each, more in zip(found, caused, strict=True))
     worst = tuple(sqrt(each.worst + each.peak) for each in found)
     if program.parameters.bootstrapping is not None:  # many layers mix all rows, but not spikes
@@ -120,14 +120,6 @@ def errors_of(
         )
         bounds = tuple(map(min, bounds, seen))
     return Errors(means, worst, bounds)
-
-
-def _caused(program: Program, known: Known) -> tuple[float, ...]:
-    """Return the deviations that bootstraps cause; of an output, in the mean of its copies."""
-    if not (known.measured and known.coherence):
-        return tuple(known.measured) or (0.0,) * len(program.instructions)
-    values = zip(program.instructions, known.measured, known.coherence, strict=True)
-    return tuple(c * ratio if isinstance(x, Output) else c for x, c, ratio in values)
 
 
 @lru_cache(maxsize=1024)

@@ -360,14 +360,12 @@ class Strategies:
         raise too_much_memory(found.way, least, self.target.max_ram)
 
     def _with_coherence(self, found: Candidate) -> Candidate:
-        """Return `found`, with what errors do beyond the rules."""
-        if self.calibration.samples is None:
+        """Return `found`, with what errors do beyond the rules where no bootstrap makes them."""
+        if self.calibration.samples is None or bootstrap_count(found.choice.lowered.program):
             return found
         self.progress("errors")
         program, sources = found.choice.lowered.program, found.choice.lowered.sources
-        deviations = found.observed.deviations(program.parameters, sources)
-        magnitudes = tuple(found.observed.magnitudes[source] for source in sources)
-        known = Known(magnitudes, deviations)
+        known = Known(tuple(found.observed.magnitudes[source] for source in sources))
         measured = self.libraries.simulated_errors(program, self.calibration.samples)
         return replace(found, coherence=coherence(program, known, measured))
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hec.compiler.ckks_ir import Input, Instruction, LinearTransform, Output, Program
+from hec.compiler.ckks_ir import Input, Output, Program
 from hec.compiler.typing_rules import infer_types
 from hec.runtime.cleartext import Plain, Slots
 from hec.runtime.executor import Prepared, prepare, run
@@ -18,7 +18,6 @@ from hec.runtime.simulator import Simulator
 Array = NDArray[np.float64]
 FEWEST, MOST = 4, 16  # samples
 _MOST_VALUES: Final = 2**22  # that are kept, where that leaves enough samples: 32 MiB
-_MOST_TERMS: Final = 2**23  # of all matrices
 _NOTHING: Final = 1e-12  # in all samples: the slot holds nothing
 
 
@@ -26,25 +25,19 @@ def simulated_errors(program: Program, samples: Mapping[str, Array]) -> tuple[fl
     """Return the root mean square of every value's error, over the slots that hold something.
 
     `samples` has (samples, elements) values of every input; the first ones are taken. An output's
-    error is that of the mean of its copies. Where there are bootstraps only outputs are looked at,
-    and all others are 0; () where that would take more than a second or two.
+    error is that of the mean of its copies.
     """
-    types, slots, wanted = infer_types(program), program.parameters.slots, _looked_at(program)
-    if len(wanted) < len(types) and sum(map(_terms, program.instructions)) > _MOST_TERMS:
-        return ()
-    kept = max(1, slots * sum(types[position].blocks for position in wanted))
+    types, slots = infer_types(program), program.parameters.slots
+    kept = max(1, slots * sum(value.blocks for value in types))
     count = int(np.clip(_MOST_VALUES // kept, FEWEST, MOST))
     few = {name: values[:count] for name, values in samples.items()}
     clear, simulator = Exact(program.parameters), Simulator(program.parameters)
     both = prepare(program, clear), prepare(program, simulator)  # they share what is large
-    exact = _values(both[0], few, clear, wanted)
-    noisy = _values(both[1], few, simulator, wanted)
+    exact = _values(both[0], few, clear)
+    noisy = _values(both[1], few, simulator)
     found = []
     for position, instruction in enumerate(program.instructions):
         source = instruction.operand if isinstance(instruction, Output) else position
-        if source not in exact:
-            found.append(0.0)
-            continue
         error = noisy[source] - exact[source]
         if isinstance(instruction, Output):
             error = instruction.layout.unpack(error)
@@ -54,31 +47,15 @@ def simulated_errors(program: Program, samples: Mapping[str, Array]) -> tuple[fl
     return tuple(found)
 
 
-def _terms(instruction: Instruction) -> int:
-    """Return the terms of the matrix, as the simulator multiplies them: those of all copies."""
-    if not isinstance(instruction, LinearTransform):
-        return 0
-    matrix = instruction.matrix
-    return int(matrix.values.nnz) * (matrix.slots // matrix.period)
-
-
-def _looked_at(program: Program) -> frozenset[int]:
-    """Return the values that are looked at: all, or what outputs show."""
-    if program.parameters.bootstrapping is None:
-        return frozenset(range(len(program.instructions)))
-    return frozenset(x.operand for x in program.instructions if isinstance(x, Output))
-
-
 def _values(
     prepared: Prepared[Slots, Plain],
     samples: Mapping[str, Array],
     backend: Exact | Simulator,
-    wanted: frozenset[int],
 ) -> dict[int, Array]:
     found = dict[int, Array]()
 
     def see(position: int, value: list[Slots]) -> None:
-        if value and position in wanted:
+        if value:
             found[position] = np.stack([block.values for block in value], axis=1)
 
     backend.start_batch(len(next(iter(samples.values()))))

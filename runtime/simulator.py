@@ -78,17 +78,26 @@ class Simulator(Cleartext):
         return self._fitting(super().mod_switch(x, level))
 
     def bootstrap(self, x: Slots, coefficients: Array) -> Slots:
-        """Evaluate the series of the noisy argument, with the error of the result."""
+        """Evaluate the series of the noisy argument, with the error of the result.
+
+        OpenFHE refreshes the slots after which a ciphertext repeats: copies get the same errors.
+        """
         level, scale = self._refreshed(coefficients.shape[1] - 1)
         lost = np.abs(x.values) > fourier.LOST
         if lost.any():
             self._lose(np.any(lost, axis=1))
-        argument = self._errors(x.values.shape) * np.float32(noise.bootstrapping(self.parameters))
-        argument += x.values
+        errors = self._repeated_errors(x.values.shape)
+        argument = errors * np.float32(noise.bootstrapping(self.parameters)) + x.values
         values = self._table(coefficients)(argument)
         flat = noise.bootstrap_result(self.parameters, coefficients.shape[1] - 1)
-        values += self._errors(values.shape) * np.float32(flat)
+        values += self._repeated_errors(values.shape) * np.float32(flat)
         return Slots(values, level, scale)
+
+    def _repeated_errors(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return (samples, slots) errors that repeat as the slots of a bootstrap do."""
+        how, (samples, slots) = self.parameters.bootstrapping, shape
+        period = slots if how is None else how.slots
+        return np.tile(self._errors((samples, period)), slots // period)
 
     def _lose(self, samples: NDArray[np.bool_]) -> None:
         if self.wrapped.shape != samples.shape:

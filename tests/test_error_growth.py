@@ -106,22 +106,6 @@ def test_coherence_has_limits() -> None:
     assert (max(huge), min(none)) == (16.0, 1 / 16)
 
 
-def test_after_bootstraps_outputs_err_as_was_measured_and_nothing_else_changes() -> None:
-    program = refreshing_program(parameters())
-    types, count = infer_types(program), len(program.instructions)
-    ruled = Known((0.25,) * count, measured=(1e-3,) * count)
-    told = errors_of(program, types, ruled, KernelSizes())
-    factors = coherence(program, ruled, [*told.deviations[:-1], told.deviations[-1] / 40])
-    assert factors == pytest.approx((*(1.0,) * (count - 1), 1 / 40))
-    found = errors_of(program, types, replace(ruled, coherence=factors), KernelSizes())
-    assert found.deviations[:-1] == told.deviations[:-1]
-    assert found.deviations[-1] == pytest.approx(told.deviations[-1] / 40, rel=0.05)
-    assert found.bounds[-1] <= told.bounds[-1]
-    far = coherence(program, ruled, [1.0] * (count - 1) + [0.0])
-    assert far[-1] == 1 / 256 and set(far[:-1]) == {1.0}
-    assert coherence(program, ruled, ()) == ()  # nobody measured
-
-
 def test_coherence_multiplies_what_enters_and_nothing_else() -> None:
     program = linear_program(TINY)
     types, count = infer_types(program), len(program.instructions)

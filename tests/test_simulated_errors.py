@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import noise
 from hec.compiler.ckks_ir import Input, Output, Program
 from hec.compiler.layout import Layout
@@ -65,38 +64,11 @@ def test_samples_are_as_many_as_memory_allows(
         prepared: Prepared[Slots, Plain],
         samples: Mapping[str, Array],
         backend: Exact | Simulator,
-        wanted: frozenset[int],
     ) -> dict[int, Array]:
         seen.append(len(samples["image"]))
-        return counted(prepared, samples, backend, wanted)
+        return counted(prepared, samples, backend)
 
     monkeypatch.setattr(module, "_values", values_of)
     monkeypatch.setattr(module, "_MOST_VALUES", values)
     simulated_errors(full_program(), SAMPLES)
     assert seen == [expected, expected]
-
-
-def test_after_bootstraps_only_outputs_are_looked_at() -> None:
-    """A mean of many copies loses what the last bootstrap added to each."""
-    program = refreshing_program(parameters())
-    *most, output = program.instructions
-    assert isinstance(output, Output)
-    samples = {"x": np.random.default_rng(0).uniform(-0.4, 0.4, (16, 8))}
-    once = simulated_errors(program, samples)
-    assert [error > 0 for error in once] == [False] * 6 + [True, True]
-    slots = program.parameters.slots
-    copied = replace(output, layout=Layout(np.arange(slots, dtype=np.int32)[None] % 8))
-    mean = simulated_errors(replace(program, instructions=(*most, copied)), samples)
-    assert mean[7] < once[7] / 2
-
-
-def test_a_deep_program_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = refreshing_program(parameters())
-    samples = {"x": np.zeros((4, 8))}
-    terms = 2 * program.parameters.slots  # of its one matrix
-    monkeypatch.setattr(module, "_MOST_TERMS", terms)
-    assert simulated_errors(program, samples)
-    monkeypatch.setattr(module, "_MOST_TERMS", terms - 1)
-    assert simulated_errors(program, samples) == ()
-    monkeypatch.setattr(module, "_MOST_TERMS", 0)
-    assert simulated_errors(full_program(), SAMPLES)  # without bootstraps: errors follow no rule

@@ -16,6 +16,7 @@ from bootstrap_plans import DEGREE, RELU
 from hec.compiler import noise
 from hec.compiler.bootstrapping import level_scales
 from hec.compiler.ckks_ir import (
+    Bootstrapping,
     EncryptionParameters,
     LinearTransform,
     Output,
@@ -206,6 +207,17 @@ def test_a_bootstrap_errs_by_the_slope_times_the_error_of_its_argument() -> None
     assert rms(error) == pytest.approx(expected, rel=0.02)
     flat = (x < -0.1) & (x > -0.45)
     assert rms(error[flat]) < rms(error) / 2
+
+
+def test_copies_are_refreshed_as_one() -> None:
+    """OpenFHE refreshes the slots after which a ciphertext repeats."""
+    full = bootstrap_plans.parameters()
+    chosen = bootstrap_plans.parameters(how=Bootstrapping((3, 2), (0, 16), full.slots // 4))
+    quarter = np.random.default_rng(0).uniform(-0.5, 0.5, (3, full.slots // 4))
+    found = Simulator(chosen).bootstrap(entering(chosen, np.tile(quarter, 4)), RELU)
+    for values in np.split(found.values, 4, axis=1):
+        np.testing.assert_array_equal(values, found.values[:, : full.slots // 4])
+    assert rms(found.values[:, : full.slots // 4] - series(RELU, quarter)) > 0
 
 
 @pytest.mark.parametrize("degree", [7, 63])
