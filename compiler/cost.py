@@ -39,6 +39,10 @@ class Costs(Protocol):
         """One product with an encoded plaintext."""
         ...
 
+    def encode(self, limbs: int) -> float:
+        """One plaintext made, where it is not kept."""
+        ...
+
     def add(self, limbs: int) -> float:
         """One sum of ciphertexts."""
         ...

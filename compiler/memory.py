@@ -27,6 +27,7 @@ from hec.compiler.key_manifest import KEYS_IN_GROUP, KeyManifest, needed_keys
 from hec.compiler.live_ciphertexts import live_bytes
 from hec.compiler.liveness import bytes_alive
 from hec.compiler.message_sizes import stored_bytes
+from hec.compiler.pairing import products
 from hec.compiler.typing_rules import infer_types
 
 DEFAULT_MAX_RAM: Final = 10.9e9  # bytes that a server takes: what a laptop of 16 GB can spare
@@ -79,7 +80,7 @@ def server_memory(program: Program) -> Memory:
         + _weight_bytes(program)
         + _bootstrap_working(parameters)
         + max(bytes_alive(program, types), default=0),
-        sum(_encoded(x, types, parameters) for x in program.instructions),
+        encoded_bytes(program),
     )
 
 
@@ -130,27 +131,42 @@ def stored_key_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int
     return count_keys(parameters, keys) * each
 
 
-def kept_diagonals(program: Program, room: float) -> frozenset[int]:
-    """Return the positions of the matrices whose encoded diagonals fit in `room` bytes.
+def encoded_bytes(program: Program) -> int:
+    """Return the size of all encoded weights."""
+    types = infer_types(program)
+    return sum(_encoded(x, types, program.parameters) for x in program.instructions)
 
-    The first ones are kept. The others are encoded at every run, one matrix ahead of its use, so
-    that room is left for the largest of them.
+
+def kept_diagonals(program: Program, room: float) -> dict[int, int]:
+    """Return how many encoded diagonals of each matrix fit in `room` bytes, by position.
+
+    The others are encoded at every run. SEAL encodes each as it is used, so that all the room is
+    for those that are kept: those of few limbs, of which most fit. OpenFHE encodes one matrix ahead
+    of its use, so that room is left for the largest; what is kept are the first whole matrices.
     """
     types = infer_types(program)
-    sizes = {
-        position: _encoded(x, types, program.parameters)
-        for position, x in enumerate(program.instructions)
-        if isinstance(x, LinearTransform)
-    }
+    sizes, counts = dict[int, int](), dict[int, int]()
+    for position, x in enumerate(program.instructions):
+        if isinstance(x, LinearTransform):
+            sizes[position] = _encoded(x, types, program.parameters)
+            counts[position] = products(x.matrix, x.twin).first.size
     if sum(sizes.values()) <= room:
-        return frozenset(sizes)
-    room -= max(sizes.values())
-    kept = []
-    for position, size in sizes.items():
-        if size <= room:
-            kept.append(position)
-            room -= size
-    return frozenset(kept)
+        return counts
+    if program.parameters.digits:
+        room -= max(sizes.values())
+        order = list(sizes)
+    else:
+        each = {position: sizes[position] / max(1, counts[position]) for position in sizes}
+        order = sorted(sizes, key=lambda position: each[position])
+    kept = dict.fromkeys(sizes, 0)
+    for position in order:
+        if sizes[position] <= room:
+            kept[position] = counts[position]
+            room -= sizes[position]
+        elif not program.parameters.digits:
+            kept[position] = max(0, int(room / each[position]))
+            room -= kept[position] * each[position]
+    return kept
 
 
 def require_memory(memory: Memory, limit: float, place: str, who: str = "the server") -> None:

@@ -30,7 +30,12 @@ from hec.compiler.cost import CostCounter, Costs, Counted, costs_of, openfhe_cos
 from hec.compiler.cost_table import REFERENCE, CostTable
 from hec.compiler.kernel_sizes import KernelSize, KernelSizes
 from hec.compiler.kernels import ConstantCache, apply_polynomial, is_weighted_sum
-from hec.compiler.memory import DEFAULT_MAX_RAM, kept_diagonals, server_memory
+from hec.compiler.memory import (
+    DEFAULT_MAX_RAM,
+    encoded_bytes,
+    kept_diagonals,
+    server_memory,
+)
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import hops, rotation_seconds
 from hec.compiler.typing_rules import infer_types
@@ -38,6 +43,7 @@ from hec.compiler.weighted_sums import deferring_sums
 
 # What takes the same steps for every ciphertext.
 Steps: TypeAlias = RotateSum | AddPlain | Add | Multiply | Rescale | Bootstrap | Polynomial
+_SURELY_KEPT: Final = 10**9  # bytes of weights on SEAL, whose keys are rarely beyond 9 GB
 _NUMBER: Final = 9e-6  # seconds of encoding one number for all slots; SEAL, measured
 
 
@@ -48,9 +54,9 @@ def seconds_of(
     table: CostTable = REFERENCE,
 ) -> tuple[float, ...]:
     """Return the seconds of every instruction; one thread on SEAL, two on OpenFHE."""
-    anew = _encoded_anew(program, table)
     deferred = deferring_sums(program) if program.parameters.digits else {}
     prices = _Prices(program.parameters, table, deferred)
+    anew = _encoded_anew(program, prices)
     return tuple(
         anew.get(position, 0.0) + _seconds(position, instruction, types, prices, sizes)
         for position, instruction in enumerate(program.instructions)
@@ -68,21 +74,20 @@ class _Prices:
         return costs_of(self.parameters, self.table)
 
 
-def _encoded_anew(program: Program, table: CostTable) -> dict[int, float]:
+def _encoded_anew(program: Program, prices: _Prices) -> dict[int, float]:
     """Return the seconds of encoding the diagonals that a server of the default size cannot keep.
 
-    They are encoded while the other thread computes.
+    On OpenFHE they are encoded while the other thread computes.
     """
-    parameters = program.parameters
-    if not parameters.digits:
+    if not program.parameters.digits and encoded_bytes(program) <= _SURELY_KEPT:
         return {}
-    types = infer_types(program)
-    room = DEFAULT_MAX_RAM - server_memory(program).least
-    kept, costs = kept_diagonals(program, room), openfhe_costs(parameters, table)
+    memory = server_memory(program)
+    kept, types = kept_diagonals(program, DEFAULT_MAX_RAM - memory.least), infer_types(program)
     return {
-        position: len(products(x.matrix, x.twin).first) * costs.encode(types[x.operand].level + 1)
+        position: (products(x.matrix, x.twin).first.size - kept[position])
+        * prices.costs.encode(types[x.operand].level + 1)
         for position, x in enumerate(program.instructions)
-        if isinstance(x, LinearTransform) and position not in kept
+        if isinstance(x, LinearTransform) and not is_weighted_sum(x)
     }
 
 

@@ -76,8 +76,8 @@ def prepare(
 ) -> Prepared[Ciphertext, Plaintext]:
     """Encode every plaintext of `program` at exactly the level and scale where it is used.
 
-    Diagonals are kept up to `room` bytes; those of a matrix that does not fit are encoded anew at
-    every run. The constants of a polynomial follow at its first run.
+    Diagonals are kept up to `room` bytes; those that do not fit are encoded anew at every run. The
+    constants of a polynomial follow at its first run.
     """
     types, kept = infer_types(program), kept_diagonals(program, room)
     deferred: Mapping[int, int] = {}
@@ -102,10 +102,10 @@ def prepare(
                 if isinstance(backend, kernels.FusesLinear):
                     linear[position] = partial(_fused, backend.linear_kernel(instruction, level))
                     continue
-                make: kernels.Maker[Plaintext] = at_once if position in kept else Streamed
+                make: kernels.Maker[Plaintext] = _keeping(kept[position])
                 encoded = kernels.encode_linear(instruction, backend, level, make)
-                if position not in kept:
-                    streamed[position] = [x for x in encoded.in_order() if isinstance(x, Streamed)]
+                if anew := [x for x in encoded.in_order() if isinstance(x, Streamed)]:
+                    streamed[position] = anew
                 expanded[position] = encoded
                 linear[position] = partial(_expanded, encoded)
             case AddPlain():
@@ -162,6 +162,12 @@ def _fused(
 ) -> list[Ciphertext]:
     """Return matrix @ operand by the backend's own path."""
     return kernel(blocks)
+
+
+def _keeping(count: int) -> kernels.Maker[Plaintext]:
+    """Return what encodes the first `count` diagonals at once, and the others for every use."""
+    numbers = iter(range(count))
+    return lambda encode: Streamed(encode) if next(numbers, None) is None else at_once(encode)
 
 
 def _expanded(

@@ -121,7 +121,8 @@ def test_a_second_run_encodes_nothing() -> None:
     np.testing.assert_array_equal(values(first["curve"]), values(second["curve"]))
 
 
-def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
+@pytest.mark.parametrize("anew", [1, 5, 12])
+def test_diagonals_beyond_the_cap_are_encoded_anew_at_every_run(anew: int) -> None:
     program = linear_program()
     backend = Recorder(program.parameters)
     kept = executor.run(
@@ -131,16 +132,17 @@ def test_matrices_beyond_the_cap_are_encoded_anew_at_every_run() -> None:
     level = next(x.level for x in program.instructions if isinstance(x, ckks_ir.Input))
     size = kernels.diagonal_bytes(matrix, level)
     assert size == len(matrix.matrix.index) * program.parameters.ring_degree * (level + 1) * 8
-    prepared = executor.prepare(program, backend, room=size - 1)
+    each = size // len(matrix.matrix.index)
+    prepared = executor.prepare(program, backend, room=size - anew * each + each - 1)
     before = backend.encoded
     for run in (1, 2):
         found = executor.run(prepared, encrypted(program))
-        assert backend.encoded == before + run * len(matrix.matrix.index)
+        assert backend.encoded == before + run * anew
         for name, blocks in kept.items():
             np.testing.assert_array_equal(values(found[name]), values(blocks))
     backend.encoded = 0
     executor.prepare(program, backend, room=size)
-    assert backend.encoded == before + len(matrix.matrix.index)
+    assert backend.encoded == before + anew
 
 
 def test_a_backend_may_fuse_matrices() -> None:

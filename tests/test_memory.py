@@ -8,7 +8,16 @@ import pytest
 
 from bootstrap_plans import parameters, refreshing_program
 from hec.compiler import ckks_ir, memory
-from hec.compiler.ckks_ir import Bootstrapping, Instruction, LinearTransform, Program
+from hec.compiler.ckks_ir import (
+    LIMB_BYTES,
+    Bootstrapping,
+    Input,
+    Instruction,
+    LinearTransform,
+    Output,
+    Program,
+    Rescale,
+)
 from hec.compiler.errors import CompileError
 from hec.compiler.key_manifest import KeyManifest, needed_keys
 from hec.compiler.live_ciphertexts import live_bytes
@@ -128,8 +137,33 @@ def test_matrices_are_kept_as_far_as_memory_goes() -> None:
     program = refreshing_program(parameters())
     (position,) = (i for i, x in enumerate(program.instructions) if isinstance(x, LinearTransform))
     size = server_memory(program).diagonals
-    assert kept_diagonals(program, size) == {position}
-    assert kept_diagonals(program, size - 1) == frozenset()  # encoded one matrix ahead
+    assert kept_diagonals(program, size) == {position: 2}
+    assert kept_diagonals(program, size - 1) == {position: 0}  # encoded one matrix ahead
+
+
+def test_on_seal_diagonals_of_few_limbs_are_kept_first() -> None:
+    """Three diagonals at level 2, then two at level 1."""
+    primes, slots = DEEP.primes, DEEP.slots
+    layout, turned = first_slots(slots, 8), diagonals(2, slots, (1, 1), (0, 5))
+    first = LinearTransform(0, diagonals(1, slots, (1, 1), (0, 1, 2)), 4, 0, float(primes[2]))
+    program = Program(
+        DEEP,
+        (
+            Input("x", layout, 2, SCALE, 1.0),
+            first,
+            Rescale(1),
+            LinearTransform(2, turned, 4, 0, float(primes[1])),
+            Rescale(3),
+            Output(4, "y", layout, 1.0),
+        ),
+    )
+    limb = DEEP.ring_degree * LIMB_BYTES
+    everything = limb * (3 * 3 + 2 * 2)
+    assert kept_diagonals(program, everything) == {1: 3, 3: 2}
+    assert kept_diagonals(program, everything - 1) == {1: 2, 3: 2}
+    assert kept_diagonals(program, 2 * 2 * limb) == {1: 0, 3: 2}
+    assert kept_diagonals(program, 2 * limb) == {1: 0, 3: 1}
+    assert kept_diagonals(program, -1.0) == {1: 0, 3: 0}
 
 
 def refusal(free: int | None, limit: float, monkeypatch: pytest.MonkeyPatch) -> str:
