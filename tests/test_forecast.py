@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bootstrap_plans import parameters, refreshing_program
-from hec.compiler import ckks_ir, noise
+from hec.compiler import ckks_ir, noise, predicted_seconds
 from hec.compiler.ckks_ir import (
+    LIMB_BYTES,
     Bootstrapping,
     DiagonalMatrix,
     Instruction,
@@ -29,7 +30,9 @@ from hec.compiler.cost_table import REFERENCE, Line, SealSteps
 from hec.compiler.errors import InvalidProgram
 from hec.compiler.forecast import CONFIDENCE, Forecast, bootstrap_count, forecast
 from hec.compiler.kernel_sizes import KernelSizes
+from hec.compiler.memory import server_memory
 from hec.compiler.openfhe_costs import OpenfheCosts
+from hec.compiler.predicted_seconds import seconds_of
 from hec.compiler.rotation_routes import route
 from hec.compiler.schedule import Split, rotations
 from hec.compiler.typing_rules import infer_types
@@ -99,6 +102,26 @@ def test_each_kind_of_instruction_costs_what_its_steps_cost() -> None:
         10: 2 * costs.save(3),
     }.items():
         assert seconds[position] == pytest.approx(expected)
+
+
+def test_diagonals_that_seal_cannot_keep_are_encoded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = deep_program()
+    types, sizes = infer_types(program), KernelSizes()
+    usual = np.array(seconds_of(program, types, sizes))
+    (position, x), *_ = (
+        (i, x) for i, x in enumerate(program.instructions) if isinstance(x, LinearTransform)
+    )
+    level = types[x.operand].level
+    bytes_of_one = DEEP.ring_degree * (level + 1) * LIMB_BYTES
+    limit = server_memory(program).least + bytes_of_one
+    monkeypatch.setattr(predicted_seconds, "DEFAULT_MAX_RAM", limit)
+    assert seconds_of(program, types, sizes) == tuple(usual)  # nobody looks at so few bytes
+    monkeypatch.setattr(predicted_seconds, "_SURELY_KEPT", 0)
+    more = np.array(seconds_of(program, types, sizes)) - usual
+    anew = len(x.matrix.index) - 1
+    expected = anew * costs_of(DEEP, REFERENCE).encode(level + 1)
+    assert anew > 0 and more[position] == pytest.approx(expected)
+    assert more.sum() == pytest.approx(expected)
 
 
 def test_another_table_gives_other_seconds_of_the_same_program() -> None:
