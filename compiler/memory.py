@@ -6,7 +6,7 @@ bootstrap keeps: OpenFHE 1.6.1, `EvalFEFuncBootstrapSetup`, measured 2026-11-24.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -80,7 +80,7 @@ def server_memory(program: Program) -> Memory:
         + _weight_bytes(program)
         + _bootstrap_working(parameters)
         + max(bytes_alive(program, types), default=0),
-        encoded_bytes(program),
+        encoded_bytes(program, types),
     )
 
 
@@ -91,7 +91,7 @@ def _seal_memory(program: Program, types: Sequence[ValueType]) -> Memory:
         keys_bytes(parameters, keys),
         0,
         process + live_bytes(program),
-        sum(_encoded(x, types, parameters) for x in program.instructions),
+        encoded_bytes(program, types),
         process + stored_key_bytes(parameters, keys) + _unpacking_bytes(parameters, keys),
     )
 
@@ -131,9 +131,8 @@ def stored_key_bytes(parameters: EncryptionParameters, keys: KeyManifest) -> int
     return count_keys(parameters, keys) * each
 
 
-def encoded_bytes(program: Program) -> int:
+def encoded_bytes(program: Program, types: Sequence[ValueType]) -> int:
     """Return the size of all encoded weights."""
-    types = infer_types(program)
     return sum(_encoded(x, types, program.parameters) for x in program.instructions)
 
 
@@ -152,19 +151,30 @@ def kept_diagonals(program: Program, room: float) -> dict[int, int]:
             counts[position] = products(x.matrix, x.twin).first.size
     if sum(sizes.values()) <= room:
         return counts
-    if program.parameters.digits:
-        room -= max(sizes.values())
-        order = list(sizes)
-    else:
-        each = {position: sizes[position] / max(1, counts[position]) for position in sizes}
-        order = sorted(sizes, key=lambda position: each[position])
+    keep = _whole_matrices if program.parameters.digits else _single_diagonals
+    return keep(sizes, counts, room)
+
+
+def _whole_matrices(
+    sizes: Mapping[int, int], counts: Mapping[int, int], room: float
+) -> dict[int, int]:
+    room -= max(sizes.values())
     kept = dict.fromkeys(sizes, 0)
-    for position in order:
-        if sizes[position] <= room:
+    for position, size in sizes.items():
+        if size <= room:
             kept[position] = counts[position]
-            room -= sizes[position]
-        elif not program.parameters.digits:
-            kept[position] = max(0, int(room / each[position]))
+            room -= size
+    return kept
+
+
+def _single_diagonals(
+    sizes: Mapping[int, int], counts: Mapping[int, int], room: float
+) -> dict[int, int]:
+    each = {position: size / max(1, counts[position]) for position, size in sizes.items()}
+    kept = dict.fromkeys(sizes, 0)
+    for position in sorted(each, key=each.__getitem__):
+        if each[position]:  # weights that are numbers are never kept, and take nothing
+            kept[position] = max(0, min(counts[position], int(room / each[position])))
             room -= kept[position] * each[position]
     return kept
 

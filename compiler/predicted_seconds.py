@@ -38,7 +38,6 @@ from hec.compiler.memory import (
 )
 from hec.compiler.pairing import products
 from hec.compiler.rotation_costs import hops, rotation_seconds
-from hec.compiler.typing_rules import infer_types
 from hec.compiler.weighted_sums import deferring_sums
 
 # What takes the same steps for every ciphertext.
@@ -56,7 +55,7 @@ def seconds_of(
     """Return the seconds of every instruction; one thread on SEAL, two on OpenFHE."""
     deferred = deferring_sums(program) if program.parameters.digits else {}
     prices = _Prices(program.parameters, table, deferred)
-    anew = _encoded_anew(program, prices)
+    anew = _encoded_anew(program, types, prices)
     return tuple(
         anew.get(position, 0.0) + _seconds(position, instruction, types, prices, sizes)
         for position, instruction in enumerate(program.instructions)
@@ -74,15 +73,16 @@ class _Prices:
         return costs_of(self.parameters, self.table)
 
 
-def _encoded_anew(program: Program, prices: _Prices) -> dict[int, float]:
+def _encoded_anew(
+    program: Program, types: Sequence[ValueType], prices: _Prices
+) -> dict[int, float]:
     """Return the seconds of encoding the diagonals that a server of the default size cannot keep.
 
     On OpenFHE they are encoded while the other thread computes.
     """
-    if not program.parameters.digits and encoded_bytes(program) <= _SURELY_KEPT:
+    if not program.parameters.digits and encoded_bytes(program, types) <= _SURELY_KEPT:
         return {}
-    memory = server_memory(program)
-    kept, types = kept_diagonals(program, DEFAULT_MAX_RAM - memory.least), infer_types(program)
+    kept = kept_diagonals(program, DEFAULT_MAX_RAM - server_memory(program).least)
     return {
         position: (products(x.matrix, x.twin).first.size - kept[position])
         * prices.costs.encode(types[x.operand].level + 1)

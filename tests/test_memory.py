@@ -164,6 +164,7 @@ def test_on_seal_diagonals_of_few_limbs_are_kept_first() -> None:
     assert kept_diagonals(program, 2 * 2 * limb) == {1: 0, 3: 2}
     assert kept_diagonals(program, 2 * limb) == {1: 0, 3: 1}
     assert kept_diagonals(program, -1.0) == {1: 0, 3: 0}
+    assert memory._single_diagonals({1: 0}, {1: 4}, -1.0) == {1: 0}  # numbers take nothing
 
 
 def refusal(free: int | None, limit: float, monkeypatch: pytest.MonkeyPatch) -> str:
